@@ -1,0 +1,7 @@
+"""rcnnkit: a Detectron2 plug-in to fine-tune Faster, Mask and Keypoint R-CNN, with an engine of its own."""
+
+from rcnnkit.engine_choice import activate_engine
+
+__version__ = "0.1.0"
+
+activate_engine()
