@@ -55,6 +55,7 @@ def activate_engine(choice: str | None = None) -> str:
     engine = _find_engine(choice)
     if engine == "builtin":
         rcnnkit_runtime.activate(first=True)
+        importlib.import_module("detectron2")
     else:
         _import_stock()
     logging.getLogger("rcnnkit").info(engine_line())
