@@ -30,9 +30,10 @@ setup(
     python_requires=">=3.10",
     package_dir={"": "project"},
     packages=find_packages("project"),
+    py_modules=["rcnnkit_command"],
     package_data={"rcnnkit": ["py.typed"], "rcnnkit_runtime": ["py.typed"], "rcnnkit_runtime.detectron2.config": ["defaults/*.yaml"]},
     cmdclass={"build_py": BuildWithConfigs},
-    entry_points={"console_scripts": ["rcnnkit=rcnnkit.cli.main:main"]},
+    entry_points={"console_scripts": ["rcnnkit=rcnnkit_command:main"]},
     install_requires=[
         "torch>=2.10",
         "torchvision>=0.25",

@@ -1,0 +1,40 @@
+"""The console command `rcnnkit`: one sub-command a file, each with `add_arguments(parser)` and `run(arguments) -> int`."""
+
+import argparse
+import importlib
+import sys
+
+from rcnnkit.errors import UserError
+
+# name → (module, one line of help); a module is imported only when its sub-command runs.
+COMMANDS = {
+    "info": ("rcnnkit.cli.info", "engine, versions, devices, and what to do about problems"),
+    "quickstart": ("rcnnkit.cli.quickstart", "train and evaluate a small Mask R-CNN on the embedded data set"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one sub-command; a `UserError` becomes one line on stderr and exit status 2."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog="rcnnkit", description="Fine-tune Faster, Mask and Keypoint R-CNN.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    modules = {}
+    for name, (module, summary) in COMMANDS.items():
+        sub_parser = commands.add_parser(name, help=summary, description=summary)
+        if name in arguments[:1]:
+            try:
+                modules[name] = importlib.import_module(module)
+            except UserError as error:
+                print(f"rcnnkit: {error}", file=sys.stderr)
+                return 2
+            modules[name].add_arguments(sub_parser)
+    parsed = parser.parse_args(arguments)
+    try:
+        return modules[parsed.command].run(parsed)
+    except UserError as error:
+        print(f"rcnnkit: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
