@@ -1,0 +1,117 @@
+"""Look at the data sets of a run before anything is written: their JSON, their records, their image files."""
+
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from rcnnkit.errors import UserError
+
+EXIF_ORIENTATION = 274
+SWAPPED_ORIENTATIONS = (5, 6, 7, 8)  # EXIF 2.32, tag 0x0112: rows and columns change places
+END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+logger = logging.getLogger(__name__)
+
+
+def check_datasets(names: list[str], check_images: bool = True) -> None:
+    """Load every data set once and look at each of its images.
+
+    Args:
+        names: registered data set names.
+        check_images: whether to open the image files too (header and end of each; pixels only where the end looks cut).
+
+    Raises:
+        UserError: the first problem, naming the file, the image id, the value and what to do.
+    """
+    for name in dict.fromkeys(names):
+        records = load_records(name)
+        if check_images:
+            _check_images(name, records)
+
+
+def load_records(name: str) -> list[dict]:
+    """The records of a data set; what goes wrong in its loader becomes a `UserError` that names its annotation file."""
+    metadata = MetadataCatalog.get(name)
+    json_file = getattr(metadata, "json_file", None)
+    if json_file is not None and not Path(json_file).is_file():
+        raise UserError(f"{name}: its annotation file {json_file} is missing; correct the registration or DETECTRON2_DATASETS")
+    try:
+        return DatasetCatalog.get(name)
+    except UserError:
+        raise
+    except Exception as error:
+        if json_file is not None:
+            check_coco_json(name, Path(json_file))
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{name}: cannot be loaded: {reason}") from error
+
+
+def check_coco_json(name: str, path: Path) -> None:
+    """Say what keeps a COCO annotation file from being read: its JSON, a list that is missing, a reference that dangles."""
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{name}: {path} is truncated or not JSON ({error}); write the file again") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise UserError(f"{name}: {path} is not COCO: it has no list {key!r}; see datasets/README.md for the format")
+    for key, required in (("images", ("id", "file_name")), ("categories", ("id", "name")), ("annotations", ("id", "image_id"))):
+        for position, entry in enumerate(content[key]):
+            absent = [field for field in required if field not in entry]
+            if absent:
+                raise UserError(f"{name}: {path}: {key}[{position}] has no field {absent[0]!r}: {str(entry)[:120]}")
+    known_images = {image["id"] for image in content["images"]}
+    known_categories = {category["id"] for category in content["categories"]}
+    for annotation in content["annotations"]:
+        for field, known in (("image_id", known_images), ("category_id", known_categories)):
+            if annotation.get(field) not in known:
+                raise UserError(f"{name}: {path}: annotation {annotation['id']} has {field} {annotation.get(field)}, which is not listed")
+
+
+def _check_images(name: str, records: list[dict]) -> None:
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        problems = pool.map(image_problem, records)
+        shown = tqdm(problems, total=len(records), desc=f"checking images of {name}", leave=False, disable=None, delay=1)
+        for record, problem in zip(records, shown, strict=True):
+            if problem:
+                pool.shutdown(cancel_futures=True)
+                raise UserError(f"{name}: image {record.get('image_id', '?')}, {record['file_name']}: {problem}")
+    logger.info("%s: %d images found and of the size that their records say", name, len(records))
+
+
+def image_problem(record: dict) -> str | None:
+    """What is wrong with the image file of a record, or None.
+
+    Only the header and the last bytes are read; a JPEG or PNG without its end marker is decoded to be sure.
+    """
+    path = Path(record["file_name"])
+    if not path.is_file():
+        return "the file is missing; put it there or correct file_name"
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if image.getexif().get(EXIF_ORIENTATION) in SWAPPED_ORIENTATIONS:
+                width, height = height, width
+            if _end_is_missing(path, image.format):
+                image.load()
+    except UnidentifiedImageError:
+        return f"is not an image that can be read ({path.stat().st_size} bytes); replace the file"
+    except (OSError, SyntaxError, ValueError) as error:
+        return f"is truncated or damaged ({error}); replace the file"
+    recorded = (record.get("width", width), record.get("height", height))
+    if recorded != (width, height):
+        return f"is {width}x{height} (width x height), its record says {recorded[0]}x{recorded[1]}; correct the annotation"
+    return None
+
+
+def _end_is_missing(path: Path, image_format: str | None) -> bool:
+    marker = END_MARKERS.get(image_format or "")
+    if marker is None:
+        return False
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 64))
+        return marker not in file.read()

@@ -1,0 +1,160 @@
+"""Look into a checkpoint before training starts: whole, harmless, and of this architecture.
+
+A file of pickled weights can hold code. `.pth` goes through `torch.load(weights_only=True)` in either engine; a `.pkl` is
+scanned here, opcode by opcode and without running it, for anything but numpy arrays and plain containers.
+"""
+
+import os
+import pickle
+import pickletools
+from pathlib import Path
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.utils.file_io import PathManager
+
+from rcnnkit.errors import UserError
+
+# The globals that numpy's own pickles name, and nothing that could call out.
+HARMLESS_GLOBALS = frozenset(
+    {
+        *((module, name) for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+          for name in ("ndarray", "dtype", "_reconstruct", "scalar")),
+        ("numpy._core.numeric", "_frombuffer"),
+        ("numpy.core.numeric", "_frombuffer"),
+        ("collections", "OrderedDict"),
+        ("_codecs", "encode"),
+    }
+)  # fmt: skip
+LISTED = 8  # how many keys of a kind a message names
+
+
+class _InspectingCheckpointer(DetectionCheckpointer):
+    """Keeps the comparison of keys instead of logging it."""
+
+    incompatible = None
+
+    def _log_incompatible_keys(self, incompatible):
+        self.incompatible = incompatible
+
+
+def check_weights(cfg: CfgNode, weights: str, *, whole: bool) -> None:
+    """Load `weights` into a model of `cfg` on the CPU and refuse what would go wrong later.
+
+    Args:
+        cfg: the config whose `MODEL` is to be filled.
+        weights: path or URL; an empty string means none and passes.
+        whole: every parameter must come from the file (evaluation, resuming). Otherwise (fine-tuning) heads may differ, as
+            they do for other classes, but the backbone must be the same where the file has one.
+
+    Raises:
+        UserError: the file is missing, empty, truncated, holds code, or belongs to another architecture; then the
+            missing, unexpected and mis-shaped keys are listed.
+    """
+    if not weights:
+        if whole:
+            raise UserError("no weights to evaluate: name a checkpoint with MODEL.WEIGHTS <file>, or use --resume")
+        return
+    path = local_checkpoint(weights)
+    if path.suffix == ".pkl":
+        check_pickle(path)
+    config = cfg.clone()
+    config.defrost()
+    config.MODEL.DEVICE = "cpu"
+    checkpointer = _InspectingCheckpointer(build_model(config))
+    try:
+        checkpointer.load(str(path), checkpointables=[])
+    except Exception as error:  # zip, pickle, torch and safetensors each raise their own kinds
+        raise UserError(_unreadable(path, error)) from error
+    if checkpointer.incompatible is not None:
+        _compare(path, checkpointer.model, checkpointer.incompatible, whole)
+
+
+def local_checkpoint(weights: str) -> Path:
+    """The file behind a path or URL, which must exist and not be empty."""
+    try:
+        path = Path(PathManager.get_local_path(weights))
+    except Exception as error:  # iopath raises what its protocol's client raises
+        raise UserError(f"MODEL.WEIGHTS {weights}: cannot be fetched ({error}); download it and name the file") from error
+    if not path.is_file():
+        raise UserError(f"MODEL.WEIGHTS {weights}: no such file")
+    if path.stat().st_size == 0:
+        raise UserError(f"MODEL.WEIGHTS {weights}: the file is empty; copy it again")
+    return path
+
+
+def check_pickle(path: Path) -> None:
+    """Refuse a pickle that names anything but `HARMLESS_GLOBALS`; nothing of it is executed."""
+    strings: list[str] = []
+    try:
+        with open(path, "rb") as file:
+            for opcode, argument, _ in pickletools.genops(file):
+                if opcode.name == "GLOBAL":
+                    named = tuple(str(argument).split(" ", 1))
+                elif opcode.name == "STACK_GLOBAL":
+                    named = tuple(strings[-2:])
+                else:
+                    named = None
+                if isinstance(argument, str) and opcode.name != "GLOBAL":
+                    strings = [*strings[-7:], argument]
+                if opcode.name in ("INST", "EXT1", "EXT2", "EXT4") or (named and named not in HARMLESS_GLOBALS):
+                    what = ".".join(named) if named else f"{opcode.name} {argument}"
+                    raise UserError(f"{path}: holds code ({what}) and is refused; nothing of it was run")
+    except (ValueError, IndexError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: truncated or not a pickle ({error}); copy the file again") from error
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower().replace(" ", "_"):
+        return f"{path}: holds code or objects that are not weights, and is refused; nothing of it was run ({reason})"
+    if str(path) in reason:
+        return reason
+    return f"{path}: is truncated or is not a checkpoint ({reason}); copy the file again ({os.path.getsize(path)} bytes)"
+
+
+def _compare(path: Path, model: torch.nn.Module, incompatible, whole: bool) -> None:
+    misshaped = [f"{key} {tuple(found)} instead of {tuple(wanted)}" for key, found, wanted in incompatible.incorrect_shapes]
+    misshaped_keys = {key for key, _, _ in incompatible.incorrect_shapes}
+    missing = [key for key in incompatible.missing_keys if key not in misshaped_keys]
+    unexpected = list(incompatible.unexpected_keys)
+    parameters = dict(model.named_parameters())
+    filled = [key for key in parameters if key not in misshaped_keys and key not in set(missing)]
+    if whole:
+        refused = bool(misshaped or missing or unexpected)
+    else:
+        refused = not filled or _other_backbone(missing, unexpected, misshaped_keys)
+    if refused:
+        raise UserError(
+            f"{path}: is of another architecture ({len(filled)} of {len(parameters)} parameters match); "
+            f"missing {_listed(missing)}; unexpected {_listed(unexpected)}; mis-shaped {_listed(misshaped)}; "
+            "use the config that it was trained with, or other weights"
+        )
+
+
+def _other_backbone(missing: list[str], unexpected: list[str], misshaped: set[str]) -> bool:
+    """A backbone in the file that differs from the model's; an ImageNet file lacks only the parts around `bottom_up`."""
+    if any(key.startswith("backbone.") for key in (*unexpected, *misshaped)):
+        return True
+    lateral = ("backbone.fpn_", "backbone.top_block")
+    return any(key.startswith("backbone.") and not key.startswith(lateral) for key in missing)
+
+
+def _listed(keys: list[str]) -> str:
+    if not keys:
+        return "none"
+    more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
+    return f"{len(keys)}: {', '.join(sorted(keys)[:LISTED])}{more}"
+
+
+def last_checkpoint(output_dir: str) -> str:
+    """The checkpoint that `--resume` continues from: the one that `OUTPUT_DIR/last_checkpoint` names, or an empty string."""
+    pointer = Path(output_dir) / "last_checkpoint"
+    if not pointer.is_file():
+        return ""
+    named = Path(output_dir) / pointer.read_text(encoding="utf-8").strip()
+    if not named.is_file():
+        raise UserError(f"{pointer} names {named.name}, which is not in {output_dir}; name another checkpoint in it, or delete it")
+    return str(named)

@@ -1,0 +1,145 @@
+"""From command-line arguments to a checked config: every refusal here happens before anything is written."""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import default_argument_parser
+
+from rcnnkit.config import add_rcnnkit_config, validate_config
+from rcnnkit.errors import UserError, nearest
+
+
+def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
+    """Detectron2's own flags, and `--device`."""
+    parser = default_argument_parser(epilog)
+    parser.add_argument(
+        "--device", default="", help="cpu, cuda or cuda:N; by default MODEL.DEVICE, or the CPU where there is no such device"
+    )
+    return parser
+
+
+def config_from_arguments(arguments: argparse.Namespace) -> CfgNode:
+    """Defaults, then the config file, then the `KEY VALUE` overrides, then `--device`; checked, not yet frozen.
+
+    Raises:
+        UserError: a config file that is missing or is not YAML, an unknown key, a value of the wrong type, a device
+            that is not there, a data set that is not registered.
+    """
+    cfg = get_cfg()
+    add_rcnnkit_config(cfg)
+    merge_config_file(cfg, arguments.config_file)
+    merge_overrides(cfg, arguments.opts)
+    cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, arguments.device)
+    check_processes(arguments.num_gpus, cfg.MODEL.DEVICE)
+    validate_config(cfg)
+    check_output_dir(cfg.OUTPUT_DIR)
+    return cfg
+
+
+def merge_config_file(cfg: CfgNode, config_file: str) -> None:
+    """Merge a YAML config and the files it is based on; names the file, the key and the nearest known one."""
+    if not config_file:
+        return
+    if not Path(config_file).is_file():
+        beside = Path(config_file).parent if Path(config_file).parent.is_dir() else Path("configs")
+        known = [str(path) for path in sorted(beside.rglob("*.yaml"))]
+        hint = f"; near names: {', '.join(nearest(config_file, known, 3))}" if known else ""
+        raise UserError(f"{config_file}: no such config file{hint}")
+    try:
+        cfg.merge_from_file(config_file, allow_unsafe=False)
+    except KeyError as error:
+        unknown = unknown_keys(CfgNode.load_yaml_with_base(config_file), cfg)
+        if not unknown:
+            raise UserError(f"{config_file}: {error.args[0]}") from error
+        raise UserError(f"{config_file}: {describe_unknown_key(unknown[0], cfg)}") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{config_file}: the file it is based on is missing: {error.filename}") from error
+    except Exception as error:  # YAML's and yacs' errors share no base class; each says in words what is wrong
+        raise UserError(f"{config_file}: {error or type(error).__name__}") from error
+
+
+def merge_overrides(cfg: CfgNode, overrides: list[str]) -> None:
+    """Merge trailing `KEY VALUE` pairs."""
+    overrides = list(overrides or [])
+    if overrides[:1] == ["--"]:
+        overrides = overrides[1:]
+    if len(overrides) % 2:
+        raise UserError(f"overrides come as KEY VALUE pairs, {overrides[-1]!r} has no value")
+    for key, value in zip(overrides[0::2], overrides[1::2], strict=True):
+        try:
+            cfg.merge_from_list([key, value])
+        except Exception as error:  # yacs raises KeyError, AssertionError or ValueError, according to the depth
+            if key not in flat_keys(cfg):
+                raise UserError(describe_unknown_key(key, cfg)) from error
+            raise UserError(f"{key} {value}: {error}") from error
+
+
+def unknown_keys(loaded: dict, cfg: CfgNode, prefix: str = "") -> list[str]:
+    """Dotted names in a nested dictionary of config values that the config does not have."""
+    unknown = []
+    for key, value in loaded.items():
+        if key not in cfg:
+            unknown.append(prefix + str(key))
+        elif isinstance(value, dict) and isinstance(cfg[key], CfgNode):
+            unknown += unknown_keys(value, cfg[key], f"{prefix}{key}.")
+    return unknown
+
+
+def describe_unknown_key(key: str, cfg: CfgNode) -> str:
+    """One line that names an unknown config key and the known ones nearest to it."""
+    return f"unknown config key {key}; nearest: {', '.join(nearest(key, flat_keys(cfg), 3))}"
+
+
+def flat_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
+    """All dotted names of a config."""
+    keys: list[str] = []
+    for key, value in cfg.items():
+        keys += flat_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [prefix + key]
+    return keys
+
+
+def choose_device(configured: str, asked: str) -> str:
+    """The device to use: what was asked for, else the configured one, else (no such device here) the CPU.
+
+    Raises:
+        UserError: `asked` names a device that is not there.
+    """
+    name = asked or configured
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device {name!r} is not known to torch; use cpu, cuda or cuda:N") from error
+    if device.type != "cuda":
+        return name
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) < count:
+        return name
+    if asked:
+        raise UserError(f"--device {asked}: this machine has {count} CUDA devices that torch can use; try --device cpu")
+    return "cpu"
+
+
+def check_processes(num_gpus: int, device: str) -> None:
+    """Refuse more processes than there are GPUs; on a CPU, torchrun starts several."""
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.startswith("cuda") and num_gpus > available:
+        raise UserError(f"--num-gpus {num_gpus}: this machine has {available}; use --num-gpus {available}")
+    if not device.startswith("cuda") and num_gpus > 1:
+        raise UserError(
+            f"--num-gpus {num_gpus}: training runs on {device} (this machine has {available} GPUs); leave the flag out, or "
+            f"start CPU processes with `torchrun --nproc-per-node {num_gpus} train_net.py ...`"
+        )
+
+
+def check_output_dir(output_dir: str) -> None:
+    """The folder, or the nearest one above it that exists, must be a writable folder."""
+    folder = Path(output_dir).absolute()
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UserError(f"OUTPUT_DIR {output_dir}: {folder} is not a folder; choose another with OUTPUT_DIR <folder>")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"OUTPUT_DIR {output_dir}: {folder} is not writable; choose another with OUTPUT_DIR <folder>")

@@ -1,0 +1,40 @@
+"""Detectron2's DefaultTrainer with rcnnkit's optimizers, evaluators, progress and checks."""
+
+import os
+
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultTrainer
+from detectron2.evaluation import COCOEvaluator
+
+from rcnnkit.engine.hooks import ProgressBar, stop_on_bad_loss
+from rcnnkit.engine.optimizer import build_optimizer
+from rcnnkit.errors import UserError
+
+
+class Trainer(DefaultTrainer):
+    """Trains from a config. A loss that is not finite stops it before the weights change."""
+
+    @classmethod
+    def build_model(cls, cfg):
+        model = super().build_model(cfg)
+        stop_on_bad_loss(model)
+        return model
+
+    @classmethod
+    def build_optimizer(cls, cfg, model):
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_evaluator(cls, cfg, dataset_name):
+        """COCO's metrics for the tasks that the model predicts; files go to `OUTPUT_DIR/inference`."""
+        kind = getattr(MetadataCatalog.get(dataset_name), "evaluator_type", None)
+        if kind not in (None, "coco"):
+            raise UserError(f"{dataset_name}: evaluator_type {kind!r} is not supported; supported: 'coco'")
+        return COCOEvaluator(
+            dataset_name,
+            output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"),
+            kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
+        )
+
+    def build_hooks(self):
+        return [ProgressBar(self.cfg.SOLVER.MAX_ITER), *super().build_hooks()]
