@@ -1,0 +1,97 @@
+"""Torch's layers with what R-CNN models need on top: norm and activation inside a convolution, losses over no samples."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BatchNorm2d = nn.BatchNorm2d
+ConvTranspose2d = nn.ConvTranspose2d
+Linear = nn.Linear
+interpolate = F.interpolate
+
+
+def check_if_dynamo_compiling() -> bool:
+    """True while torch.compile traces the caller."""
+    return torch.compiler.is_dynamo_compiling()
+
+
+def disable_torch_compiler(func: Callable) -> Callable:
+    """Keep torch.compile from tracing into ``func``."""
+    return torch.compiler.disable(func)
+
+
+def shapes_to_tensor(x: Sequence[int | Tensor], device: torch.device | None = None) -> Tensor:
+    """Turn a shape into a 1-D tensor; sizes that are tensors (while tracing) stay part of the graph."""
+    if len(x) > 0 and all(isinstance(size, Tensor) for size in x):
+        return torch.stack([torch.as_tensor(size, device=device) for size in x])
+    return torch.as_tensor(list(x), device=device)
+
+
+def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
+    """Return ``src`` on the device of ``dst``."""
+    return src.to(dst.device)
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """``torch.cat`` that does not copy when there is a single tensor."""
+    assert isinstance(tensors, (list, tuple)), f"cat takes a list or tuple of tensors, got {type(tensors)}"
+    if len(tensors) == 1:
+        return tensors[0]
+    return torch.cat(tensors, dim)
+
+
+def empty_input_loss_func_wrapper(loss_func: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Make the mean of a loss over no samples 0 with a gradient, where torch answers NaN."""
+
+    @functools.wraps(loss_func, assigned=("__module__", "__doc__"))
+    def wrapped_loss_func(input: Tensor, target: Tensor, *, reduction: str = "mean", **kwargs: Any) -> Tensor:
+        if target.numel() == 0 and reduction == "mean":
+            # A product keeps the graph connected: data-parallel training waits for every parameter's gradient.
+            return input.sum() * 0.0
+        return loss_func(input, target, reduction=reduction, **kwargs)
+
+    return wrapped_loss_func
+
+
+cross_entropy = empty_input_loss_func_wrapper(F.cross_entropy)
+
+
+def nonzero_tuple(x: Tensor) -> tuple[Tensor, ...]:
+    """Indices of the non-zero elements, one tensor per dimension; a scalar counts as one element."""
+    if x.dim() == 0:
+        x = x.unsqueeze(0)
+    return x.nonzero(as_tuple=True)
+
+
+class Conv2d(nn.Conv2d):
+    """``torch.nn.Conv2d`` followed by an optional norm and an optional activation.
+
+    Args:
+        norm: module applied to the convolution's output, or None. Its parameters live under ``norm.``.
+        activation: callable applied last, or None.
+        The others are those of ``torch.nn.Conv2d``.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        norm = kwargs.pop("norm", None)
+        activation = kwargs.pop("activation", None)
+        super().__init__(*args, **kwargs)
+        self.norm = norm
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, H', W')."""
+        if x.numel() == 0 and self.training and isinstance(self.norm, nn.SyncBatchNorm):
+            raise AssertionError("SyncBatchNorm does not support empty inputs!")
+        x = self._conv_forward(x, self.weight, self.bias)
+        if self.norm is not None:
+            x = self.norm(x)
+        if self.activation is not None:
+            x = self.activation(x)
+        return x
