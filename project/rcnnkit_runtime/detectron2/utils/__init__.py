@@ -1,0 +1,1 @@
+"""What every other package stands on: registries, logs, processes, files, training events."""
