@@ -152,8 +152,8 @@ def gather(data: Any, dst: int = 0, group=None) -> list[Any]:
 
 
 def shared_random_seed() -> int:
-    """A seed in [0, 2**31) that is the same in every process; all of them must call. Draws from numpy's global state."""
-    return all_gather(int(np.random.randint(2**31)))[0]
+    """A seed in [0, 2**31), the same in every process; all of them must call. Draws from numpy's global state."""
+    return all_gather(int(np.random.randint(2**31)))[0]  # noqa: NPY002
 
 
 def reduce_dict(input_dict: dict[str, torch.Tensor], average: bool = True) -> dict[str, torch.Tensor]:

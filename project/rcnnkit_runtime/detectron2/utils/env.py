@@ -33,7 +33,7 @@ def seed_all_rng(seed: int | None = None) -> None:
         seed = int.from_bytes(fresh[-4:], "big") ^ (hash(fresh) & 0x7FFFFFFF)
         seed &= 0x7FFFFFFF
         logging.getLogger(__name__).info("Using a generated random seed %d", seed)
-    np.random.seed(seed)  # noqa: NPY002: public projects draw from numpy's global state
+    np.random.seed(seed)  # noqa: NPY002 (public projects draw from numpy's global state)
     torch.manual_seed(seed)
     random.seed(seed)
     os.environ["PYTHONHASHSEED"] = str(seed)

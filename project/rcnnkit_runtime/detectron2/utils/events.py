@@ -351,6 +351,4 @@ class CommonMetricPrinter(EventWriter):
         lr = f"{storage.history('lr').latest():.5g}" if "lr" in storage.histories() else "N/A"
         memory = f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M" if torch.cuda.is_available() else ""
         prefix = f"eta: {eta}  " if eta else ""
-        self.logger.info(
-            f" {prefix}iter: {storage.iter}  {losses}  {'  ' if losses else '  '}{times} lr: {lr}  {memory}"
-        )
+        self.logger.info(f" {prefix}iter: {storage.iter}  {losses}    {times} lr: {lr}  {memory}")

@@ -34,7 +34,7 @@ class _AbbreviatingFormatter(logging.Formatter):
         self._abbrev_name = abbrev_name + "." if abbrev_name else ""
         super().__init__(*args, **kwargs)
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+    def formatMessage(self, record: logging.LogRecord) -> str:
         if not record.name.startswith(self._root_name):
             return super().formatMessage(record)
         full_name = record.name
@@ -48,7 +48,7 @@ class _AbbreviatingFormatter(logging.Formatter):
 class _ColorfulFormatter(_AbbreviatingFormatter):
     """Adds the level, in colour, before warnings and errors."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+    def formatMessage(self, record: logging.LogRecord) -> str:
         line = super().formatMessage(record)
         if record.levelno >= logging.ERROR:
             return f"{colored(record.levelname, 'red', attrs=['bold', 'underline'])} {line}"
@@ -111,7 +111,7 @@ def setup_logger(
     return logger
 
 
-@functools.lru_cache(maxsize=None)  # loggers of several names share one file
+@functools.cache  # loggers of several names share one file
 def _cached_log_stream(filename: str):
     stream = PathManager.open(filename, "a", buffering=_get_log_stream_buffer_size(filename))
     atexit.register(stream.close)
