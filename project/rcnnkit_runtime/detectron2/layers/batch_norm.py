@@ -21,8 +21,8 @@ from detectron2.layers.wrappers import BatchNorm2d
 class FrozenBatchNorm2d(nn.Module):
     """Batch norm whose statistics and affine parameters are constants (buffers).
 
-    Computes ``(x - running_mean) / sqrt(running_var + eps) * weight + bias`` per channel. A fresh module is the identity,
-    so ``running_var`` starts at ``1 - eps``.
+    Computes ``(x - running_mean) / sqrt(running_var + eps) * weight + bias`` per channel. A fresh module is the
+    identity, so ``running_var`` starts at ``1 - eps``.
 
     Args:
         num_features: C.
@@ -249,8 +249,8 @@ def get_norm(norm: str | Callable[[int], nn.Module] | None, out_channels: int) -
     """Build a norm layer from its config name.
 
     Args:
-        norm: BN, SyncBN, FrozenBN, GN, nnSyncBN, naiveSyncBN, naiveSyncBN_N or LN; "" or None for no norm; or a callable
-            that takes the number of channels.
+        norm: BN, SyncBN, FrozenBN, GN, nnSyncBN, naiveSyncBN, naiveSyncBN_N or LN; "" or None for no norm; or a
+            callable that takes the number of channels.
         out_channels: C of the tensor to normalise.
 
     Raises:

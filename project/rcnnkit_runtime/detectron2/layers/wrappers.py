@@ -1,4 +1,4 @@
-"""Torch's layers with what R-CNN models need on top: norm and activation inside a convolution, losses over no samples."""
+"""Torch's layers with what R-CNN models need on top: convolutions with norm and activation, losses over no samples."""
 
 from __future__ import annotations
 
