@@ -18,7 +18,7 @@ def add_rcnnkit_config(cfg: CfgNode) -> None:
     cfg.RCNNKIT = CfgNode()
     # Optimiser of all weights: "SGD" (momentum, as SOLVER.MOMENTUM and SOLVER.NESTEROV say) or "ADAMW".
     # AdamW: Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019, https://arxiv.org/abs/1711.05101
-    # Learning rate, weight decay and clipping are SOLVER.* for both; good values differ: AdamW wants about 1/20 of SGD's BASE_LR.
+    # Learning rate, weight decay and clipping are SOLVER.* for both; AdamW wants about 1/20 of SGD's BASE_LR.
     cfg.RCNNKIT.OPTIMIZER = "SGD"
     # AdamW's decay rates of the gradient's first and second moment (no unit, 0 ≤ β < 1); defaults of the paper.
     cfg.RCNNKIT.ADAMW_BETAS = (0.9, 0.999)
@@ -65,10 +65,11 @@ def _check_classes(cfg: CfgNode, name: str) -> None:
     # A model without RoI heads finds objects of any class: it has no number of classes.
     if not classes or cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
         return
-    if cfg.MODEL.ROI_HEADS.NUM_CLASSES != len(classes):
+    if len(classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
         raise ConfigError(
             f"MODEL.ROI_HEADS.NUM_CLASSES: {cfg.MODEL.ROI_HEADS.NUM_CLASSES}, but the data set {name!r} has "
-            f"{len(classes)} classes ({', '.join(classes[:8])}{', …' if len(classes) > 8 else ''}); set it to {len(classes)}"
+            f"{len(classes)} classes ({', '.join(classes[:8])}{', …' if len(classes) > 8 else ''}); "
+            f"set it to {len(classes)}"
         )
 
 

@@ -4,8 +4,9 @@
         annotations/shapes_train.json  shapes_val.json
         train/000000.png …             val/000000.png …
 
-The same seed gives the same bytes. The folder appears whole or not at all: it is drawn beside its place and renamed, so that of
-several processes that begin together one is first and the others use what it made. Format: https://cocodataset.org/#format-data
+The same seed gives the same bytes. The folder appears whole or not at all: it is drawn beside its place and renamed, so
+that of several processes that begin together one is first and the others use what it made.
+Format: https://cocodataset.org/#format-data
 """
 
 import json
@@ -18,10 +19,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets.coco import load_coco_json
 from tqdm import tqdm
 
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.coco import load_coco_json
 from rcnnkit.data.mask_outlines import polygons_of_mask
 from rcnnkit.data.shapes_scene import (
     CLASSES,

@@ -1,8 +1,9 @@
 """One picture of the data set `shapes`: which objects lie where, how they look, and which part of each is seen.
 
 Shape letters: H, W height and width of the picture; S the oversampling (`SCALE`); V vertices; K keypoints.
-Coordinates are absolute pixels (x, y), pixel (i, j) covering [j, j + 1) × [i, i + 1). Outlines are rasterised S times larger, so that
-they are known to a fraction of a pixel; colours are painted `_PAINT` times larger and reduced, so that edges are smooth.
+Coordinates are absolute pixels (x, y), pixel (i, j) covering [j, j + 1) × [i, i + 1). Outlines are rasterised S times
+larger, so that they are known to a fraction of a pixel; colours are painted `_PAINT` times larger and reduced, so that
+edges are smooth.
 """
 
 import math

@@ -1,6 +1,7 @@
 """The optimiser that `RCNNKIT.OPTIMIZER` names."""
 
 import torch
+
 from detectron2.config import CfgNode
 from detectron2.solver import build_optimizer as build_sgd
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
@@ -9,8 +10,8 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
     """SGD as the engine builds it, or AdamW with the engine's parameter groups and gradient clipping.
 
-    AdamW: https://arxiv.org/abs/1711.05101. Norm layers and biases have the weight decay that SOLVER.WEIGHT_DECAY_NORM and
-    SOLVER.WEIGHT_DECAY_BIAS give them.
+    AdamW: https://arxiv.org/abs/1711.05101. Norm layers and biases have the weight decay that
+    SOLVER.WEIGHT_DECAY_NORM and SOLVER.WEIGHT_DECAY_BIAS give them.
 
     Raises:
         ValueError: an optimiser of another name.

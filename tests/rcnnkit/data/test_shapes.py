@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.data import shapes
 from rcnnkit.data.shapes_scene import CLASSES, KEYPOINT_NAMES, SCALE, SceneObject, draw_scene
 
