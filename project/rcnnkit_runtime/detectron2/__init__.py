@@ -1,3 +1,8 @@
 """Detectron2's public API for the R-CNN family, implemented on torch, torchvision and fvcore (rcnnkit's built-in engine)."""
 
+from detectron2.utils.env import setup_environment
+
 __version__ = "0.6"
+
+# Library switches and the user's own set-up module come before anything else imports.
+setup_environment()

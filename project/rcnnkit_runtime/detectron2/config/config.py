@@ -96,17 +96,16 @@ class CfgNode(_CfgNode):
         """Merge `[KEY, VALUE, KEY, VALUE, ...]`; VALUE may be a string that is read as a Python literal.
 
         Raises:
+            AssertionError: a key has no value.
             KeyError: a key that this config lacks (also an AssertionError, as yacs raises); names the nearest key.
             ValueError: a value's type differs from the default's.
         """
+        if len(cfg_list) % 2:
+            raise AssertionError(f"Override list has odd length: {cfg_list}; it must be a list of pairs KEY VALUE")
         for key in cfg_list[0::2]:
             if key != "_BASE_" and not _contains(self, str(key)):
                 raise _unknown_key(str(key), self, "in the command-line overrides")
         return super().merge_from_list(cfg_list)
-
-    def dump(self, *args, **kwargs) -> str:
-        """Return the config as YAML, for a file that `merge_from_file` reads. Arguments are those of yaml.safe_dump."""
-        return super().dump(*args, **kwargs)
 
 
 class _ConfigLoader(yaml.SafeLoader):
@@ -119,8 +118,9 @@ _ConfigLoader.add_constructor(
 
 
 def _load_with_base(cls: type[CfgNode], filename: str, below: tuple[str, ...]) -> dict[str, Any]:
-    if filename in below:
-        raise ValueError(f"Config file '{filename}' is its own _BASE_: {' → '.join([*below, filename])}")
+    identity = filename if "://" in filename else os.path.realpath(filename)
+    if identity in below:
+        raise ValueError(f"Config file '{filename}' is its own _BASE_: {' → '.join([*below, identity])}")
     try:
         with cls._open_cfg(filename) as file:
             values = yaml.load(file, Loader=_ConfigLoader)
@@ -135,7 +135,7 @@ def _load_with_base(cls: type[CfgNode], filename: str, below: tuple[str, ...]) -
         path = _base_path(base, filename)
         if not PathManager.isfile(path):
             raise FileNotFoundError(f"Config file '{filename}': its _BASE_ '{base}' does not exist (looked at {path})")
-        _update(merged, _load_with_base(cls, path, (*below, filename)), filename)
+        _update(merged, _load_with_base(cls, path, (*below, identity)), filename)
     _update(merged, values, filename)
     return merged
 
@@ -145,11 +145,7 @@ def _base_path(base: str, filename: str) -> str:
     base = os.path.expanduser(base)
     if os.path.isabs(base) or "://" in base:
         return base
-    return (
-        os.path.normpath(os.path.join(os.path.dirname(filename), base))
-        if "://" not in filename
-        else (os.path.dirname(filename) + "/" + base)
-    )
+    return os.path.join(os.path.dirname(filename), base)
 
 
 def _update(into: dict[str, Any], values: dict[str, Any], filename: str) -> None:

@@ -154,6 +154,8 @@ class EventStorage:
 
         A scalar that is put once in several iterations has fewer values in the window than the window is long.
         """
+        if name not in self._history:
+            return 0
         values = self._history[name].values()
         newest = values[-1][1]
         count = 0
@@ -331,13 +333,17 @@ class CommonMetricPrinter(EventWriter):
         per_iteration = (now - previous[1]) / (storage.iter - previous[0])
         return str(datetime.timedelta(seconds=int(per_iteration * remaining)))
 
-    def _timing(self, storage: EventStorage, name: str) -> str | None:
-        """`<name>: recent average  last_<name>: latest` in seconds; None until it is measured."""
-        if name not in storage.histories():
-            return None
-        history = storage.history(name)
-        average = history.avg(storage.count_samples(name, self._window_size))
-        return f"{name}: {average:.4f}  last_{name}: {history.latest():.4f}  "
+    def _times(self, storage: EventStorage) -> str:
+        """Seconds per iteration: `time` averaged over the whole run, `data_time` over the window; and the latest."""
+        shown = ""
+        if "time" in storage.histories():
+            history = storage.history("time")
+            shown += f"time: {history.global_avg():.4f}  last_time: {history.latest():.4f}  "
+        if "data_time" in storage.histories():
+            history = storage.history("data_time")
+            average = history.avg(storage.count_samples("data_time", self._window_size))
+            shown += f"data_time: {average:.4f}  last_data_time: {history.latest():.4f}  "
+        return shown
 
     def write(self) -> None:
         storage = get_event_storage()
@@ -347,8 +353,7 @@ class CommonMetricPrinter(EventWriter):
         losses = "  ".join(
             f"{name}: {storage._median(name, self._window_size):.4g}" for name in storage.histories() if "loss" in name
         )
-        times = "".join(filter(None, (self._timing(storage, name) for name in ("time", "data_time"))))
         lr = f"{storage.history('lr').latest():.5g}" if "lr" in storage.histories() else "N/A"
         memory = f"max_mem: {torch.cuda.max_memory_allocated() / 2**20:.0f}M" if torch.cuda.is_available() else ""
         prefix = f"eta: {eta}  " if eta else ""
-        self.logger.info(f" {prefix}iter: {storage.iter}  {losses}    {times} lr: {lr}  {memory}")
+        self.logger.info(f" {prefix}iter: {storage.iter}  {losses}    {self._times(storage)} lr: {lr}  {memory}")

@@ -26,8 +26,8 @@ def retry_if_cuda_oom(func: Callable) -> Callable:
     """Wrap a function of tensors so that running out of GPU memory is survived if at all possible.
 
     First the call as it is; then again after emptying the allocator's cache; last with every GPU argument moved to the
-    CPU. The last try returns CPU tensors, so a caller that needs them on a GPU has to move them back. `func` must be without
-    state: it may run up to three times.
+    CPU. The last try returns CPU tensors, so a caller that needs them on a GPU has to move them back. `func` must be
+    without state: it may run up to three times.
     """
 
     @wraps(func)
