@@ -1,0 +1,28 @@
+"""This engine against numbers recorded on stock Detectron2 (see record.py)."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.golden.cases import all_cases
+from tests.golden.compare import differences
+from tests.golden.record import load
+
+RECORDED = Path(__file__).parent / "recorded"
+
+
+@pytest.mark.parametrize("case", list(all_cases()))
+def test_equals_stock(case):
+    torch.manual_seed(0)
+    assert differences(case, all_cases()[case](), load(RECORDED, case)) == []
+
+
+def test_every_recorded_file_belongs_to_a_case():
+    assert {path.stem for path in RECORDED.iterdir()} == set(all_cases())
+
+
+@pytest.mark.parametrize(("case", "millions"), [("keys_faster_R50_FPN", 41.8), ("keys_mask_R50_FPN", 44.4)])
+def test_number_of_values_in_the_state_dict(case, millions):
+    total = sum(int(torch.tensor(shape).prod()) for shape in load(RECORDED, case)["shapes"])
+    assert round(total / 1e6, 1) == pytest.approx(millions, abs=0.11)
