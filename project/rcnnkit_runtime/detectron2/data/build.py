@@ -1,0 +1,466 @@
+"""Loaders for training and testing, and the record lists that they run over."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.utils.data as torchdata
+from tabulate import tabulate
+from termcolor import colored
+
+from detectron2.config import configurable
+from detectron2.structures import BoxMode
+from detectron2.utils.comm import get_world_size
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import _log_api_usage, log_first_n
+
+from .catalog import DatasetCatalog, MetadataCatalog
+from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset, ToIterableDataset
+from .dataset_mapper import DatasetMapper
+from .detection_utils import check_metadata_consistency
+from .samplers import InferenceSampler, RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
+
+__all__ = [
+    "build_batch_data_loader",
+    "build_detection_test_loader",
+    "build_detection_train_loader",
+    "get_detection_dataset_dicts",
+    "load_proposals_into_dataset",
+    "print_instances_class_histogram",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list[dict]:
+    """The records that have an annotation which is not a crowd."""
+    kept = [
+        record for record in dataset_dicts if any(ann.get("iscrowd", 0) == 0 for ann in record.get("annotations", ()))
+    ]
+    logger.info(f"Removed {len(dataset_dicts) - len(kept)} images with no usable annotations. {len(kept)} images left.")
+    return kept
+
+
+def filter_images_with_few_keypoints(dataset_dicts: list[dict], min_keypoints_per_image: int) -> list[dict]:
+    """The records with at least so many visible or occluded keypoints (visibility > 0), over all objects."""
+
+    def num_labelled(record: dict) -> int:
+        return sum(
+            int((np.asarray(ann["keypoints"][2::3]) > 0).sum()) for ann in record["annotations"] if "keypoints" in ann
+        )
+
+    kept = [record for record in dataset_dicts if num_labelled(record) >= min_keypoints_per_image]
+    logger.info(f"Removed {len(dataset_dicts) - len(kept)} images with fewer than {min_keypoints_per_image} keypoints.")
+    return kept
+
+
+def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -> list[dict]:
+    """Add precomputed proposals to the records, in place, best first.
+
+    Args:
+        dataset_dicts: records with "image_id".
+        proposal_file: a pickle of arrays and plain containers (anything else is refused) with "ids" or "indexes"
+            (image ids), "boxes" (list of (N, 4)), "objectness_logits" or "scores" (list of (N,)), "bbox_mode"
+            (default XYXY_ABS).
+    """
+    logger.info(f"Loading proposals from: {proposal_file}")
+    with PathManager.open(proposal_file, "rb") as file:
+        proposals = _PlainUnpickler(file, encoding="latin1").load()
+    for old, new in (("indexes", "ids"), ("scores", "objectness_logits")):
+        if old in proposals:
+            proposals[new] = proposals.pop(old)
+    missing = [key for key in ("ids", "boxes", "objectness_logits") if key not in proposals]
+    if missing:
+        raise ValueError(f"{proposal_file}: no '{missing[0]}' in the proposal file; it has {sorted(proposals)}")
+    position_of = {str(image_id): position for position, image_id in enumerate(proposals["ids"])}
+    bbox_mode = BoxMode(proposals.get("bbox_mode", BoxMode.XYXY_ABS))
+    for record in dataset_dicts:
+        position = position_of.get(str(record["image_id"]))
+        if position is None:
+            raise ValueError(f"{proposal_file}: no proposals for image_id {record['image_id']}")
+        logits = proposals["objectness_logits"][position]
+        best_first = logits.argsort()[::-1]
+        record["proposal_boxes"] = proposals["boxes"][position][best_first]
+        record["proposal_objectness_logits"] = logits[best_first]
+        record["proposal_bbox_mode"] = bbox_mode
+    return dataset_dicts
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Unpickles arrays and plain containers; a file that names anything else is refused before it runs."""
+
+    _ALLOWED = {
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy.core.multiarray", "scalar"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "scalar"),
+        ("numpy._core.numeric", "_frombuffer"),
+        ("numpy.core.numeric", "_frombuffer"),
+        ("collections", "OrderedDict"),
+        ("detectron2.structures.boxes", "BoxMode"),
+        ("_codecs", "encode"),
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(f"refused: the file asks for {module}.{name}, which is not plain data")
+        return super().find_class(module, name)
+
+
+def print_instances_class_histogram(dataset_dicts: list[dict], class_names: list[str]) -> None:
+    """Log a table of how many objects (crowds left out) each class has.
+
+    Raises ValueError naming the image for a category_id outside of [0, number of classes).
+    """
+    num_classes = len(class_names)
+    counts = np.zeros(num_classes, dtype=np.int64)
+    for record in dataset_dicts:
+        classes = [ann["category_id"] for ann in record["annotations"] if not ann.get("iscrowd", 0)]
+        for category in classes:
+            if not 0 <= category < num_classes:
+                raise ValueError(
+                    f"{record.get('file_name', 'an image')}: category_id {category} (image_id "
+                    f"{record.get('image_id', 'unknown')}) is not in [0, {num_classes}), the range of the classes"
+                )
+        np.add.at(counts, np.asarray(classes, dtype=np.int64), 1)
+
+    def shorten(name: str) -> str:
+        return name[:11] + ".." if len(name) > 13 else name
+
+    columns = min(6, num_classes * 2)
+    cells: list[Any] = [cell for name, count in zip(class_names, counts) for cell in (shorten(name), int(count))]
+    cells += [None] * (-len(cells) % columns)
+    if num_classes > 1:
+        cells.extend(["total", int(counts.sum())])
+        cells += [None] * (-len(cells) % columns)
+    table = tabulate(
+        [cells[start : start + columns] for start in range(0, len(cells), columns)],
+        headers=["category", "#instances"] * (columns // 2),
+        tablefmt="pipe",
+        numalign="left",
+        stralign="center",
+    )
+    log_first_n(
+        logging.INFO,
+        f"Distribution of instances among all {num_classes} categories:\n" + colored(table, "cyan"),
+        key="message",
+    )
+
+
+def get_detection_dataset_dicts(
+    names: str | list[str],
+    filter_empty: bool = True,
+    min_keypoints: int = 0,
+    proposal_files: list[str] | None = None,
+    check_consistency: bool = True,
+):
+    """Load the records of registered datasets, one list of all.
+
+    Args:
+        names: a name or several.
+        filter_empty: drop images without (non-crowd) annotations.
+        min_keypoints: drop images with fewer labelled keypoints.
+        proposal_files: a file of precomputed proposals for each dataset.
+        check_consistency: require equal classes, and log the class histogram.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    if not names:
+        raise AssertionError("no dataset is named: DATASETS.TRAIN or DATASETS.TEST is empty")
+    lists = [DatasetCatalog.get(name) for name in names]
+    if isinstance(lists[0], torchdata.Dataset):
+        if len(lists) > 1:
+            # ConcatDataset keeps a torch Dataset lazy; filters work on lists of records only
+            return torchdata.ConcatDataset(lists)  # type: ignore[arg-type]
+        return lists[0]
+    for name, records in zip(names, lists):
+        if not len(records):
+            raise AssertionError(f"Dataset '{name}' is empty!")
+    if proposal_files is not None and len(proposal_files):
+        if len(names) != len(proposal_files):
+            raise AssertionError(f"{len(names)} datasets but {len(proposal_files)} proposal files")
+        lists = [load_proposals_into_dataset(records, file) for records, file in zip(lists, proposal_files)]
+    records = [record for one in lists for record in one]
+    has_instances = "annotations" in records[0]
+    if filter_empty and has_instances:
+        records = filter_images_with_only_crowd_annotations(records)
+    if min_keypoints > 0 and has_instances:
+        records = filter_images_with_few_keypoints(records, min_keypoints)
+    if check_consistency and has_instances:
+        try:
+            class_names = MetadataCatalog.get(names[0]).thing_classes
+        except AttributeError:  # class names are optional
+            pass
+        else:
+            check_metadata_consistency("thing_classes", names)
+            print_instances_class_histogram(records, class_names)
+    if not records:
+        raise AssertionError(f"No valid data found in {', '.join(names)}.")
+    return records
+
+
+def build_batch_data_loader(
+    dataset,
+    sampler,
+    total_batch_size,
+    *,
+    aspect_ratio_grouping=False,
+    num_workers=0,
+    collate_fn=None,
+    drop_last: bool = True,
+    single_gpu_batch_size=None,
+    prefetch_factor=2,
+    persistent_workers=False,
+    pin_memory=False,
+    seed=None,
+    **kwargs,
+):
+    """A loader of batches for one process of the group.
+
+    Args:
+        dataset: map-style with `sampler`, or iterable without.
+        sampler: indices, already this process' share; None for an iterable dataset.
+        total_batch_size: over all processes; a multiple of their number.
+        aspect_ratio_grouping: batches of images of like orientation; items must be dicts with "width", "height".
+        num_workers: loader processes; 0 loads in this one.
+        collate_fn: list of items → batch; None leaves the list.
+        drop_last: drop an incomplete last batch.
+        single_gpu_batch_size: this process' batch size, instead of total_batch_size.
+        prefetch_factor, persistent_workers, pin_memory, kwargs: as in torch.utils.data.DataLoader.
+        seed: seed of the loader's generator, hence of its workers.
+    """
+    if single_gpu_batch_size:
+        if total_batch_size:
+            raise ValueError("total_batch_size and single_gpu_batch_size are mutually incompatible; set one of them")
+        batch_size = single_gpu_batch_size
+    else:
+        world_size = get_world_size()
+        if total_batch_size <= 0 or total_batch_size % world_size != 0:
+            raise AssertionError(
+                f"Total batch size ({total_batch_size}) must be divisible by the number of processes ({world_size})."
+            )
+        batch_size = total_batch_size // world_size
+
+    if isinstance(dataset, torchdata.IterableDataset):
+        if sampler is not None:
+            raise AssertionError("sampler must be None if dataset is IterableDataset")
+    else:
+        dataset = ToIterableDataset(dataset, sampler, shard_chunk_size=batch_size)
+
+    options: dict[str, Any] = {
+        "num_workers": num_workers,
+        "pin_memory": pin_memory,
+        "worker_init_fn": worker_init_reset_seed,
+        "generator": None,
+        **kwargs,
+    }
+    if num_workers > 0:
+        options["prefetch_factor"] = prefetch_factor
+        options["persistent_workers"] = persistent_workers
+    if seed is not None:
+        options["generator"] = torch.Generator()
+        options["generator"].manual_seed(seed)
+
+    if not aspect_ratio_grouping:
+        return torchdata.DataLoader(
+            dataset,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            collate_fn=trivial_batch_collator if collate_fn is None else collate_fn,
+            **options,
+        )
+    if not drop_last:
+        raise AssertionError("Aspect ratio grouping will drop incomplete batches.")
+    one_by_one = torchdata.DataLoader(dataset, batch_size=None, collate_fn=trivial_batch_collator, **options)
+    batches = AspectRatioGroupedDataset(one_by_one, batch_size)
+    return batches if collate_fn is None else MapDataset(batches, collate_fn)
+
+
+def _get_train_datasets_repeat_factors(cfg) -> dict[str, float]:
+    """DATASETS.TRAIN_REPEAT_FACTOR as {name: factor}; 1 for those that it does not name."""
+    factors = dict.fromkeys(cfg.DATASETS.TRAIN, 1.0)
+    given = {entry[0]: float(entry[1]) for entry in cfg.DATASETS.get("TRAIN_REPEAT_FACTOR", ())}
+    unknown = [name for name in given if name not in factors]
+    if unknown:
+        raise AssertionError(f"DATASETS.TRAIN_REPEAT_FACTOR names '{unknown[0]}', which is not in DATASETS.TRAIN")
+    return factors | given
+
+
+def _build_weighted_sampler(cfg, enable_category_balance: bool = False) -> RepeatFactorTrainingSampler:
+    """Repeat each dataset by its factor and, if asked, each image by those of its categories within its dataset."""
+    factor_of = _get_train_datasets_repeat_factors(cfg)
+    parts = []
+    for name in cfg.DATASETS.TRAIN:
+        # each on its own, so that lengths and category frequencies are those of the dataset
+        records = get_detection_dataset_dicts(
+            [name],
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
+        )
+        factors = torch.full((len(records),), factor_of[name])
+        if enable_category_balance:
+            factors *= RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+                records, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
+            )
+        parts.append(factors)
+    return RepeatFactorTrainingSampler(torch.cat(parts))
+
+
+def _train_sampler_from_config(cfg, dataset):
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    logger.info(f"Using training sampler {name}")
+    if name == "TrainingSampler":
+        return TrainingSampler(len(dataset))
+    if name == "RepeatFactorTrainingSampler":
+        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
+        )
+        return RepeatFactorTrainingSampler(factors)
+    if name == "RandomSubsetTrainingSampler":
+        return RandomSubsetTrainingSampler(len(dataset), cfg.DATALOADER.RANDOM_SUBSET_RATIO)
+    if name == "WeightedTrainingSampler":
+        return _build_weighted_sampler(cfg)
+    if name == "WeightedCategoryTrainingSampler":
+        return _build_weighted_sampler(cfg, enable_category_balance=True)
+    raise ValueError(
+        f"DATALOADER.SAMPLER_TRAIN: unknown sampler '{name}'; there are TrainingSampler, RepeatFactorTrainingSampler, "
+        "RandomSubsetTrainingSampler, WeightedTrainingSampler, WeightedCategoryTrainingSampler"
+    )
+
+
+def _train_loader_from_config(cfg, mapper=None, *, dataset=None, sampler=None) -> dict[str, Any]:
+    if dataset is None:
+        dataset = get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0,
+            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
+        )
+        _log_api_usage("dataset." + cfg.DATASETS.TRAIN[0])
+    if mapper is None:
+        mapper = DatasetMapper(cfg, True)
+    if sampler is None and not isinstance(dataset, torchdata.IterableDataset):
+        sampler = _train_sampler_from_config(cfg, dataset)
+    return {
+        "dataset": dataset,
+        "sampler": sampler,
+        "mapper": mapper,
+        "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
+        "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+    }
+
+
+@configurable(from_config=_train_loader_from_config)
+def build_detection_train_loader(
+    dataset,
+    *,
+    mapper,
+    sampler=None,
+    total_batch_size,
+    aspect_ratio_grouping=True,
+    num_workers=0,
+    collate_fn=None,
+    **kwargs,
+):
+    """An endless loader of training batches; call it with a config, or with the arguments below.
+
+    Args:
+        dataset: records, or a torch Dataset (map-style or iterable).
+        mapper: record → item; None for the records themselves.
+        sampler: TrainingSampler when None; must be None for an iterable dataset.
+        total_batch_size, aspect_ratio_grouping, num_workers, collate_fn, kwargs: see build_batch_data_loader.
+
+    Returns:
+        An iterable over list[item], or what collate_fn makes of it.
+    """
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    if mapper is not None:
+        dataset = MapDataset(dataset, mapper)
+    if isinstance(dataset, torchdata.IterableDataset):
+        if sampler is not None:
+            raise AssertionError("sampler must be None if dataset is IterableDataset")
+    else:
+        if sampler is None:
+            sampler = TrainingSampler(len(dataset))
+        if not isinstance(sampler, torchdata.Sampler):
+            raise AssertionError(f"Expect a Sampler but got {type(sampler)}")
+    return build_batch_data_loader(
+        dataset,
+        sampler,
+        total_batch_size,
+        aspect_ratio_grouping=aspect_ratio_grouping,
+        num_workers=num_workers,
+        collate_fn=collate_fn,
+        **kwargs,
+    )
+
+
+def _test_loader_from_config(cfg, dataset_name, mapper=None) -> dict[str, Any]:
+    names = [dataset_name] if isinstance(dataset_name, str) else list(dataset_name)
+    proposal_files = None
+    if cfg.MODEL.LOAD_PROPOSALS:
+        proposal_files = [cfg.DATASETS.PROPOSAL_FILES_TEST[list(cfg.DATASETS.TEST).index(name)] for name in names]
+    dataset = get_detection_dataset_dicts(names, filter_empty=False, proposal_files=proposal_files)
+    if mapper is None:
+        mapper = DatasetMapper(cfg, False)
+    sampler = None if isinstance(dataset, torchdata.IterableDataset) else InferenceSampler(len(dataset))
+    return {"dataset": dataset, "mapper": mapper, "num_workers": cfg.DATALOADER.NUM_WORKERS, "sampler": sampler}
+
+
+@configurable(from_config=_test_loader_from_config)
+def build_detection_test_loader(
+    dataset: list[Any] | torchdata.Dataset,
+    *,
+    mapper: Callable[[dict[str, Any]], Any],
+    sampler: torchdata.Sampler | None = None,
+    batch_size: int = 1,
+    num_workers: int = 0,
+    collate_fn: Callable[[list[Any]], Any] | None = None,
+) -> torchdata.DataLoader:
+    """A loader that yields each record once, in order; call it with a config and a dataset's name, or as below.
+
+    Args:
+        dataset: records, or a torch Dataset.
+        mapper: record → item; None for the records themselves.
+        sampler: InferenceSampler when None, which splits the records among the processes.
+        batch_size: items per batch and process.
+        num_workers: loader processes.
+        collate_fn: list of items → batch; None leaves the list.
+    """
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    if mapper is not None:
+        dataset = MapDataset(dataset, mapper)
+    if isinstance(dataset, torchdata.IterableDataset):
+        if sampler is not None:
+            raise AssertionError("sampler must be None if dataset is IterableDataset")
+    elif sampler is None:
+        sampler = InferenceSampler(len(dataset))  # type: ignore[arg-type]
+    return torchdata.DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=False,
+        num_workers=num_workers,
+        collate_fn=trivial_batch_collator if collate_fn is None else collate_fn,
+    )
+
+
+def trivial_batch_collator(batch: Iterable[Any]) -> Any:
+    """The items as they are."""
+    return batch
+
+
+def worker_init_reset_seed(worker_id: int) -> None:
+    """Seed Python, numpy and torch of a loader worker from torch's seed of the loader and the worker's number."""
+    initial_seed = torch.initial_seed() % 2**31
+    seed_all_rng(initial_seed + worker_id)
