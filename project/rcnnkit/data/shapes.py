@@ -35,6 +35,7 @@ from rcnnkit.data.shapes_scene import (
     SceneObject,
     draw_scene,
 )
+from rcnnkit.errors import UserError
 
 SEED = 20
 VERSION = 1  # of the drawing: raised whenever the same seed gives other pictures
@@ -77,7 +78,7 @@ def ensure_shapes(root: Path, seed: int = SEED, splits: dict[str, int] | None = 
         Whether this call drew it.
 
     Raises:
-        FileExistsError: the folder holds something else, or the drawing of another version or seed.
+        UserError: the folder holds something else, or the drawing of another version or seed.
     """
     if root.is_dir() and any(root.iterdir()):
         _check_existing(root, seed)
@@ -185,6 +186,6 @@ def _check_existing(root: Path, seed: int) -> None:
             info = json.loads(path.read_text(encoding="utf-8"))["info"]
             found = (info["version"], info["seed"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise FileExistsError(f"{path}: not the data set shapes ({type(error).__name__}); {advice}") from error
+            raise UserError(f"{path}: not the data set shapes ({type(error).__name__}); {advice}") from error
         if found != (str(VERSION), seed):
-            raise FileExistsError(f"{path}: drawn as version, seed = {found}, wanted {(str(VERSION), seed)}; {advice}")
+            raise UserError(f"{path}: drawn as version, seed = {found}, wanted {(str(VERSION), seed)}; {advice}")

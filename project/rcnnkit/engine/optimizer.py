@@ -31,5 +31,9 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
     )
     clipped = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
     return clipped(
-        groups, lr=cfg.SOLVER.BASE_LR, betas=tuple(cfg.RCNNKIT.ADAMW_BETAS), weight_decay=cfg.SOLVER.WEIGHT_DECAY
+        groups,
+        lr=cfg.SOLVER.BASE_LR,
+        betas=tuple(cfg.RCNNKIT.ADAMW_BETAS),
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        fused=True,  # one pass over memory; on a CPU a fifth of a small model's step otherwise
     )

@@ -13,6 +13,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.data import shapes
 from rcnnkit.data.shapes_scene import CLASSES, KEYPOINT_NAMES, SCALE, SceneObject, draw_scene
+from rcnnkit.errors import UserError
 
 FEW = {"train": 6, "val": 3}
 
@@ -171,7 +172,7 @@ def test_a_folder_that_holds_something_else_is_refused(few, tmp_path, spoil):
         path.write_text("{")
     else:
         path.unlink()
-    with pytest.raises(FileExistsError, match=r"shapes_val\.json.*delete .*shapes"):
+    with pytest.raises(UserError, match=r"shapes_val\.json.*delete .*shapes"):
         shapes.ensure_shapes(root)
 
 

@@ -1,0 +1,32 @@
+"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, its folder too where it is missing; an older file stays until the new one is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(draft, 0o644)  # mkstemp makes it readable by its owner only
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a (H, W, 3) uint8 BGR picture in the format that the file's name ends with."""
+    fine, content = cv2.imencode(path.suffix, picture)
+    if not fine:
+        raise OSError(f"{path}: the picture could not be encoded")
+    write_bytes(path, content.tobytes())
