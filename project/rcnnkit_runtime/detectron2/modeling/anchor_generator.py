@@ -153,7 +153,7 @@ class DefaultAnchorGenerator(nn.Module):
         Returns:
             For each map its (Hi*Wi*A, 4) anchors in absolute pixels, common to all images of the batch.
         """
-        return [Boxes(anchors) for anchors in self._grid_anchors([feature.shape[-2:] for feature in features])]
+        return [Boxes(anchors) for anchors in self._grid_anchors([list(feature.shape[-2:]) for feature in features])]
 
 
 @ANCHOR_GENERATOR_REGISTRY.register()

@@ -9,6 +9,7 @@ Names: ``src`` is an anchor or proposal, ``target`` a ground-truth box; both XYX
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from fvcore.nn import giou_loss, smooth_l1_loss
@@ -29,7 +30,7 @@ def _centers_and_sizes(boxes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]
 
 
 class Box2BoxTransform:
-    """R-CNN's codec (Girshick et al., R-CNN, appendix C): centre shift in units of the source's size, log of the scale."""
+    """R-CNN's codec (Girshick et al., R-CNN, appendix C): centre shift in units of the source's size, log scale."""
 
     def __init__(self, weights: tuple[float, float, float, float], scale_clamp: float = _DEFAULT_SCALE_CLAMP) -> None:
         """
@@ -80,7 +81,7 @@ class Box2BoxTransformLinear:
         self.normalize_by_size = normalize_by_size
 
     def get_deltas(self, src_boxes: torch.Tensor, target_boxes: torch.Tensor) -> torch.Tensor:
-        """(R, 4) source and target boxes to (R, 4) distances left, top, right, bottom; negative for a centre outside."""
+        """(R, 4) source and target boxes to (R, 4) distances left, top, right, bottom; negative if outside."""
         assert isinstance(src_boxes, torch.Tensor), type(src_boxes)
         assert isinstance(target_boxes, torch.Tensor), type(target_boxes)
         centers, sizes = _centers_and_sizes(src_boxes)
@@ -109,7 +110,7 @@ class Box2BoxTransformRotated:
 
 
 def _dense_box_regression_loss(
-    anchors: list[Boxes | torch.Tensor],
+    anchors: Sequence[Boxes | torch.Tensor],
     box2box_transform: Box2BoxTransform | Box2BoxTransformLinear,
     pred_anchor_deltas: list[torch.Tensor],
     gt_boxes: list[torch.Tensor],

@@ -45,7 +45,7 @@ class Matcher:
             match_quality_matrix: (M, N) non-negative qualities, e.g. IoU.
 
         Returns:
-            (N,) int64 index of each prediction's best ground-truth element (0 where there is none), and (N,) int8 labels.
+            (N,) int64 index of each prediction's best ground-truth element (0 if there is none), (N,) int8 labels.
         """
         assert match_quality_matrix.dim() == 2, f"expected an (M, N) matrix, got {tuple(match_quality_matrix.shape)}"
         num_predictions = match_quality_matrix.shape[1]

@@ -1,6 +1,7 @@
 """The interface of backbones: networks that turn an image batch into named feature maps."""
 
 from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -16,6 +17,10 @@ class Backbone(nn.Module, metaclass=ABCMeta):
     Subclasses set ``_out_features`` (names), ``_out_feature_channels`` and ``_out_feature_strides`` (dicts by name),
     or override ``output_shape``.
     """
+
+    _out_features: Sequence[str]
+    _out_feature_channels: dict[str, int]
+    _out_feature_strides: dict[str, int]
 
     def __init__(self) -> None:
         super().__init__()

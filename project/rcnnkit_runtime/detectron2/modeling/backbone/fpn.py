@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ class FPN(Backbone):
         assert fuse_type in ("avg", "sum"), f"fuse_type must be 'avg' or 'sum', got {fuse_type!r}"
 
         input_shapes = bottom_up.output_shape()
-        strides = [input_shapes[name].stride for name in in_features]
+        strides = [cast(int, input_shapes[name].stride) for name in in_features]
         _assert_strides_are_log2_contiguous(strides)
 
         use_bias = norm == ""
@@ -86,7 +87,7 @@ class FPN(Backbone):
         self._out_feature_strides = {f"p{int(math.log2(stride))}": stride for stride in strides}
         if top_block is not None:
             last_level = int(math.log2(strides[-1]))
-            for level in range(last_level + 1, last_level + 1 + top_block.num_levels):
+            for level in range(last_level + 1, last_level + 1 + cast(int, top_block.num_levels)):
                 self._out_feature_strides[f"p{level}"] = 2**level
         self._out_features = list(self._out_feature_strides)
         self._out_feature_channels = dict.fromkeys(self._out_features, out_channels)

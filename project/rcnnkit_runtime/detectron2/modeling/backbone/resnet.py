@@ -1,10 +1,11 @@
 """ResNet and ResNeXt (He et al., 2016; Xie et al., 2017), with dilation and deformable convolutions (Zhu et al., 2019).
 
-Module names make checkpoint keys: ``stem.conv1``, ``res2.0.conv1``, ``res2.0.shortcut`` and so on; each convolution owns
+Module names make checkpoint keys: ``stem.conv1``, ``res2.0.conv1``, ``res2.0.shortcut`` etc.; each convolution owns
 its normalisation as ``.norm``.
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -117,7 +118,7 @@ class BottleneckBlock(CNNBlockBase):
 
 
 class DeformBottleneckBlock(CNNBlockBase):
-    """``BottleneckBlock`` with a deformable 3x3 convolution (Dai et al., 2017), modulated on demand (Zhu et al., 2019)."""
+    """``BottleneckBlock`` with a deformable 3x3 convolution (Dai et al., 2017) or its modulated form (Zhu et al., 2019)."""
 
     def __init__(
         self,
@@ -170,7 +171,7 @@ class DeformBottleneckBlock(CNNBlockBase):
         self.conv3 = _conv_norm(bottleneck_channels, out_channels, norm, kernel_size=1)
         # Zero offsets: training starts from the ordinary convolution.
         nn.init.constant_(self.conv2_offset.weight, 0)
-        nn.init.constant_(self.conv2_offset.bias, 0)
+        nn.init.constant_(cast(torch.Tensor, self.conv2_offset.bias), 0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = F.relu_(self.conv1(x))
@@ -199,7 +200,7 @@ class ResNet(Backbone):
 
     def __init__(
         self,
-        stem: nn.Module,
+        stem: CNNBlockBase,
         stages: list[list[CNNBlockBase]],
         num_classes: int | None = None,
         out_features: list[str] | None = None,
@@ -210,15 +211,15 @@ class ResNet(Backbone):
             stem: has ``stride``.
             stages: the blocks of each stage; see ``make_stage``.
             num_classes: adds average pooling and a linear layer, output ``linear``.
-            out_features: outputs among ``stem``, ``res2``, ..., ``linear``; the last layer if not given. Stages behind the
-                last one that is asked for are not built.
+            out_features: outputs among ``stem``, ``res2``, ..., ``linear``; the last layer if not given. Stages behind
+                the last one that is asked for are not built.
             freeze_at: see ``freeze``.
         """
         super().__init__()
         self.stem = stem
         self.num_classes = num_classes
         current_stride = stem.stride
-        self._out_feature_strides = {"stem": current_stride}
+        self._out_feature_strides: dict[str, int] = {"stem": current_stride}
         self._out_feature_channels = {"stem": stem.out_channels}
 
         if out_features is not None:
@@ -284,7 +285,7 @@ class ResNet(Backbone):
         for number, stage in enumerate(self.stages, start=2):
             if freeze_at >= number:
                 for block in stage.children():
-                    block.freeze()
+                    cast(CNNBlockBase, block).freeze()
         return self
 
     @staticmethod
@@ -294,8 +295,8 @@ class ResNet(Backbone):
         """Creates the blocks of one stage; only the first changes the number of channels.
 
         Args:
-            kwargs: passed to ``block_class``. ``<name>_per_block`` is a list with one value of ``<name>`` for each block,
-                e.g. ``stride_per_block=[2, 1, 1]``.
+            kwargs: passed to ``block_class``. ``<name>_per_block`` lists one value of ``<name>`` per block, e.g.
+                ``stride_per_block=[2, 1, 1]``.
         """
         blocks = []
         for index in range(num_blocks):
@@ -373,7 +374,7 @@ def build_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
     if depth in _BASIC_BLOCK_DEPTHS:
         _check_basic_block_options(options, deform_on_per_stage)
 
-    stem = BasicStem(in_channels=input_shape.channels, out_channels=options.STEM_OUT_CHANNELS, norm=norm)
+    stem = BasicStem(in_channels=cast(int, input_shape.channels), out_channels=options.STEM_OUT_CHANNELS, norm=norm)
     last_stage = max({"res2": 2, "res3": 3, "res4": 4, "res5": 5}.get(name, 1) for name in options.OUT_FEATURES)
     in_channels = options.STEM_OUT_CHANNELS
     out_channels = options.RES2_OUT_CHANNELS

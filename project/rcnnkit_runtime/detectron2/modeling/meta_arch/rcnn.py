@@ -7,6 +7,8 @@ The input is a list with one dict per image:
     height, width: the wanted output resolution, the input's if missing
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -61,6 +63,9 @@ def _to_rgb(image: torch.Tensor, input_format: str) -> np.ndarray:
 @META_ARCH_REGISTRY.register()
 class GeneralizedRCNN(nn.Module):
     """Per-image feature extraction, region proposals, per-region prediction."""
+
+    pixel_mean: torch.Tensor
+    roi_heads: Any
 
     @configurable
     def __init__(
@@ -170,7 +175,7 @@ class GeneralizedRCNN(nn.Module):
         """
         Args:
             batched_inputs: see the top of the file.
-            detected_instances: per image, ``pred_boxes`` and ``pred_classes``; only mask and keypoint heads run, on these.
+            detected_instances: per image, ``pred_boxes`` and ``pred_classes``; only mask and keypoint heads run.
             do_postprocess: scale the results to the output resolution.
 
         Returns:
@@ -210,6 +215,8 @@ class GeneralizedRCNN(nn.Module):
 @META_ARCH_REGISTRY.register()
 class ProposalNetwork(nn.Module):
     """Backbone and proposal generator only."""
+
+    pixel_mean: torch.Tensor
 
     @configurable
     def __init__(

@@ -7,7 +7,7 @@ from detectron2.utils.registry import Registry
 
 PROPOSAL_GENERATOR_REGISTRY = Registry("PROPOSAL_GENERATOR")
 PROPOSAL_GENERATOR_REGISTRY.__doc__ = """
-Proposal generators, called as ``generator(cfg, input_shape)`` with a ``CfgNode`` and a dict of ``ShapeSpec``; the forward
+Proposal generators, called as ``generator(cfg, input_shape)`` with a ``CfgNode`` and a dict of ``ShapeSpec``; forward
 takes images, features and, in training, ground truth and returns proposals and a dict of losses.
 """
 

@@ -8,6 +8,7 @@ Shapes:
 
 import logging
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -126,7 +127,7 @@ def find_top_rpn_proposals(
     return suppress_and_rank_proposals(boxes, logits, image_sizes, nms_thresh, post_nms_topk, min_box_size, training)
 
 
-def add_ground_truth_to_proposals(gt: list[Instances] | list[Boxes], proposals: list[Instances]) -> list[Instances]:
+def add_ground_truth_to_proposals(gt: Sequence[Instances | Boxes], proposals: list[Instances]) -> list[Instances]:
     """Appends each image's ground-truth boxes to its proposals, so that RoI heads always see good ones in training.
 
     Args:

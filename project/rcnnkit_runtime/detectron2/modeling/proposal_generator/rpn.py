@@ -14,6 +14,8 @@ Names:
     gt_labels: 1 object, 0 background, -1 not used
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -33,8 +35,8 @@ from detectron2.utils.registry import Registry
 
 RPN_HEAD_REGISTRY = Registry("RPN_HEAD")
 RPN_HEAD_REGISTRY.__doc__ = """
-RPN heads, called as ``head(cfg, input_shape)`` with a ``CfgNode`` and a list of ``ShapeSpec``; the forward turns feature
-maps into objectness logits and anchor deltas.
+RPN heads, called as ``head(cfg, input_shape)`` with a ``CfgNode`` and a list of ``ShapeSpec``; the forward turns
+feature maps into objectness logits and anchor deltas.
 """
 
 
@@ -78,18 +80,18 @@ class StandardRPNHead(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.normal_(layer.weight, std=0.01)
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(cast(torch.Tensor, layer.bias))
 
     def _get_rpn_conv(self, in_channels: int, out_channels: int) -> nn.Module:
         return Conv2d(in_channels, out_channels, kernel_size=3, stride=1, padding=1, activation=nn.ReLU())
 
     @classmethod
     def from_config(cls, cfg, input_shape: list[ShapeSpec]) -> dict:
-        in_channels = {shape.channels for shape in input_shape}
+        in_channels = {cast(int, shape.channels) for shape in input_shape}
         assert len(in_channels) == 1, f"Each level must have the same channel! Got {sorted(in_channels)}"
         # Only the generator knows how many anchors a cell has.
         anchor_generator = build_anchor_generator(cfg, input_shape)
-        num_anchors = set(anchor_generator.num_anchors)
+        num_anchors = set(cast(list[int], anchor_generator.num_anchors))
         assert len(num_anchors) == 1, (
             f"Each level must have the same number of anchors per spatial position: {num_anchors}"
         )
@@ -126,11 +128,11 @@ class RPN(nn.Module):
         box2box_transform: Box2BoxTransform,
         batch_size_per_image: int,
         positive_fraction: float,
-        pre_nms_topk: tuple[float, float],
-        post_nms_topk: tuple[float, float],
+        pre_nms_topk: tuple[int, int],
+        post_nms_topk: tuple[int, int],
         nms_thresh: float = 0.7,
         min_box_size: float = 0.0,
-        anchor_boundary_thresh: float = -1.0,
+        anchor_boundary_thresh: int = -1,
         loss_weight: float | dict[str, float] = 1.0,
         box_reg_loss_type: str = "smooth_l1",
         smooth_l1_beta: float = 0.0,
