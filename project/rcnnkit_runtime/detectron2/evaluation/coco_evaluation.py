@@ -110,8 +110,8 @@ class COCOEvaluator(DatasetEvaluator):
     def _convert_dataset(self, dataset_name: str, allow_cached: bool) -> str:
         if self._output_dir is None:
             raise ValueError(
-                f"output_dir must be provided to COCOEvaluator for datasets not in COCO format: {dataset_name!r} has no "
-                "json_file in its metadata and is converted into output_dir."
+                f"output_dir must be provided to COCOEvaluator for datasets not in COCO format: {dataset_name!r} has "
+                "no json_file in its metadata and is converted into output_dir."
             )
         self._logger.info(f"Trying to convert '{dataset_name}' to COCO format ...")
         PathManager.mkdirs(self._output_dir)
@@ -393,8 +393,8 @@ def _category_ap(precisions: np.ndarray, class_names: Sequence[str]) -> list[tup
     """
     if len(class_names) != precisions.shape[2]:
         raise ValueError(
-            f"thing_classes names {len(class_names)} classes, the annotation file has {precisions.shape[2]} categories: "
-            "the metadata do not belong to this json_file"
+            f"thing_classes names {len(class_names)} classes, the annotation file has {precisions.shape[2]} "
+            "categories: the metadata do not belong to this json_file"
         )
     per_category = []
     for index, name in enumerate(class_names):

@@ -92,8 +92,8 @@ def to_dataset_categories(
         category = result["category_id"]
         if category not in dataset_ids:
             raise ValueError(
-                f"A prediction has class={category} (image {result['image_id']}), but the dataset {dataset_name!r} only "
-                f"has {num_classes} classes and predicted class id should be in [0, {num_classes - 1}] "
+                f"A prediction has class={category} (image {result['image_id']}), but the dataset {dataset_name!r} "
+                f"only has {num_classes} classes and predicted class id should be in [0, {num_classes - 1}] "
                 f"(category ids {sorted(contiguous_ids)}); does MODEL.ROI_HEADS.NUM_CLASSES fit the data set?"
             )
         mapped.append({**result, "category_id": dataset_ids[category]})
