@@ -96,7 +96,8 @@ def inference(name: str) -> dict:
             if found.has("pred_masks"):
                 out[f"masks_{index}"] = np.packbits(found.pred_masks.numpy())
             if found.has("pred_keypoints"):
-                out[f"keypoints_{index}"] = found.pred_keypoints.numpy()
+                out[f"keypoints_{index}"] = found.pred_keypoints[..., :2].numpy()
+                out[f"keypoint_scores_{index}"] = found.pred_keypoints[..., 2].numpy()
     return out
 
 

@@ -144,13 +144,18 @@ def _check_numbers(ann: dict, json_file: str) -> None:
         is_good = False
     if not is_good:
         raise ValueError(
-            f"{json_file}: annotation with id {ann.get('id')} has 'bbox' {ann['bbox']}; it takes four numbers x, y, w, h"
+            f"{json_file}: annotation with id {ann.get('id')} has 'bbox' {ann['bbox']}; it takes x, y, w, h"
         )
     if len(ann.get("keypoints") or ()) % 3:
         raise ValueError(
             f"{json_file}: annotation with id {ann.get('id')} has {len(ann['keypoints'])} numbers in 'keypoints'; "
             "they come in threes (x, y, visibility)"
         )
+
+
+def _moved_keypoints(keypoints: Sequence[float], shift: float) -> list[float]:
+    """Move x and y of a flat x, y, visibility list: COCO gives indices of pixels, whose centres lie half a pixel on."""
+    return [value + shift if position % 3 != 2 else value for position, value in enumerate(keypoints)]
 
 
 def load_coco_json(json_file, image_root, dataset_name=None, extra_annotation_keys=None):
@@ -201,6 +206,8 @@ def load_coco_json(json_file, image_root, dataset_name=None, extra_annotation_ke
             if obj["segmentation"] is None:
                 num_without_mask += 1
                 continue
+        if obj.get("keypoints"):
+            obj["keypoints"] = _moved_keypoints(obj["keypoints"], 0.5)
         obj["bbox_mode"] = BoxMode.XYWH_ABS
         if id_map is not None:
             if obj["category_id"] not in id_map:
@@ -260,8 +267,8 @@ def _coco_segmentation(segmentation: Any, bbox_area: float) -> tuple[Any, float]
 
 
 def _coco_keypoints(keypoints: Sequence[float]) -> tuple[list[float], int]:
-    """COCO's keypoints count from pixel centres' integer indices: half a pixel less than ours."""
-    shifted = [value - 0.5 if position % 3 != 2 else value for position, value in enumerate(keypoints)]
+    """Keypoints in COCO's coordinates, and how many of them are labelled."""
+    shifted = _moved_keypoints(keypoints, -0.5)
     return shifted, sum(visibility > 0 for visibility in shifted[2::3])
 
 
