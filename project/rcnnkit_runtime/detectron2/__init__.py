@@ -1,4 +1,4 @@
-"""Detectron2's public API for the R-CNN family, implemented on torch, torchvision and fvcore (rcnnkit's built-in engine)."""
+"""rcnnkit's built-in engine: Detectron2's public API for the R-CNN family, on torch, torchvision and fvcore."""
 
 from detectron2.utils.env import setup_environment
 

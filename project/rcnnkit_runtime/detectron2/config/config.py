@@ -112,9 +112,13 @@ class _ConfigLoader(yaml.SafeLoader):
     """Safe YAML and the tag with which PyYAML itself writes tuples."""
 
 
-_ConfigLoader.add_constructor(
-    "tag:yaml.org,2002:python/tuple", lambda loader, node: tuple(loader.construct_sequence(node, deep=True))
-)
+def _construct_tuple(loader: yaml.SafeLoader, node: yaml.Node) -> tuple:
+    if not isinstance(node, yaml.SequenceNode):
+        raise yaml.constructor.ConstructorError(None, None, "a tuple needs a sequence", node.start_mark)
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+_ConfigLoader.add_constructor("tag:yaml.org,2002:python/tuple", _construct_tuple)
 
 
 def _load_with_base(cls: type[CfgNode], filename: str, below: tuple[str, ...]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class PicklableWrapper:
     def __init__(self, obj: Any):
         while isinstance(obj, PicklableWrapper):
             obj = obj._obj
-        self._obj = obj
+        self._obj: Any = obj
 
     def __reduce__(self):
         return _unpack, (cloudpickle.dumps(self._obj),)
