@@ -48,14 +48,6 @@ def convert_boxes_to_pooler_format(box_lists: list[Boxes]) -> torch.Tensor:
     return _convert_boxes_to_pooler_format(boxes, sizes)
 
 
-def _create_zeros(
-    batch_target: torch.Tensor | None, channels: int, height: int, width: int, like_tensor: torch.Tensor
-) -> torch.Tensor:
-    """Zeros (rows of `batch_target`, 0 where it is None, channels, height, width), typed like `like_tensor`."""
-    rows = 0 if batch_target is None else batch_target.shape[0]
-    return like_tensor.new_zeros((rows, channels, height, width))
-
-
 def _build_level_pooler(pooler_type: str, output_size: tuple[int, int], scale: float, sampling_ratio: int) -> nn.Module:
     if pooler_type == "ROIAlign":
         return ROIAlign(output_size, spatial_scale=scale, sampling_ratio=sampling_ratio, aligned=False)
@@ -127,9 +119,6 @@ class ROIPooler(nn.Module):
             raise ValueError(f"ROIPooler: {len(self.level_poolers)} scales, but {len(x)} feature maps")
         if len(box_lists) != x[0].shape[0]:
             raise ValueError(f"ROIPooler: feature maps of {x[0].shape[0]} images, but boxes of {len(box_lists)}")
-        if sum(len(boxes) for boxes in box_lists) == 0:
-            return _create_zeros(None, x[0].shape[1], *self.output_size, x[0])
-
         rois = convert_boxes_to_pooler_format(box_lists)
         if len(self.level_poolers) == 1:
             return self.level_poolers[0](x[0], rois)
@@ -143,12 +132,10 @@ class ROIPooler(nn.Module):
         """Sort the boxes by level: each level is then one slice, pooled by one call, after one transfer of L counts."""
         order = torch.argsort(levels, stable=True)
         counts = torch.bincount(levels, minlength=len(x)).tolist()
+        # a level without boxes is pooled as well: it costs nothing and keeps every feature map in the graph
         pooled = [
             pooler(feature, level_rois)
             for pooler, feature, level_rois in zip(self.level_poolers, x, rois[order].split(counts))
-            if len(level_rois)
         ]
-        if len(pooled) == 1:
-            return pooled[0]
         # restoring the order by one gather needs no zero-filled target and gives one gradient copy for all levels
         return torch.cat(pooled).index_select(0, torch.argsort(order))

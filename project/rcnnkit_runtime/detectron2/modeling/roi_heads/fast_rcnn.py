@@ -66,7 +66,7 @@ def fast_rcnn_inference_single_image(
     if not finite.all():
         boxes, scores = boxes[finite], scores[finite]
     scores = scores[:, :-1]
-    boxes = boxes.view(boxes.shape[0], -1, 4)
+    boxes = boxes.view(boxes.shape[0], boxes.shape[1] // 4, 4)
 
     # most scores fail the threshold: what is left is clipped, not all R·K boxes
     rows, classes = nonzero_tuple(scores > score_thresh)
@@ -323,7 +323,7 @@ class FastRCNNOutputLayers(nn.Module):
         if pred_deltas.shape[1] == box_dim:
             fg_deltas = pred_deltas[rows]
         else:
-            fg_deltas = pred_deltas.view(-1, self.num_classes, box_dim)[rows, gt_classes[rows]]
+            fg_deltas = pred_deltas.view(len(pred_deltas), self.num_classes, box_dim)[rows, gt_classes[rows]]
         loss = _dense_box_regression_loss(
             [proposal_boxes[rows]],
             self.box2box_transform,
@@ -369,7 +369,7 @@ class FastRCNNOutputLayers(nn.Module):
         if boxes.shape[1] > box_dim:
             gt_classes = cat([p.gt_classes for p in proposals]).clamp(0, self.num_classes - 1)
             rows = torch.arange(num_boxes, device=boxes.device)
-            boxes = boxes.view(num_boxes, -1, box_dim)[rows, gt_classes]
+            boxes = boxes.view(num_boxes, self.num_classes, box_dim)[rows, gt_classes]
         return boxes.split([len(p) for p in proposals])
 
     def predict_boxes(
