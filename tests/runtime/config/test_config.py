@@ -106,6 +106,19 @@ def test_a_file_runs_no_code(write, tmp_path):
     assert not os.path.exists(proof)
 
 
+def test_version_that_is_no_number_is_refused(write):
+    with pytest.raises(ValueError, match=r"odd\.yaml.*VERSION.*'two'"):
+        get_cfg().merge_from_file(write("odd.yaml", "VERSION: two\n"))
+
+
+def test_base_at_an_address_is_opened(write, monkeypatch):
+    monkeypatch.setattr(CfgNode, "_open_cfg", classmethod(lambda cls, name: open(served.get(name, name))))
+    served = {"https://example.org/base.yaml": write("downloaded.yaml", "SEED: 8\n")}
+    cfg = get_cfg()
+    cfg.merge_from_file(write("leaf.yaml", "_BASE_: https://example.org/base.yaml\nVERSION: 2\n"))
+    assert cfg.SEED == 8
+
+
 def test_newer_version_is_refused(write):
     with pytest.raises(AssertionError, match="v3"):
         get_cfg().merge_from_file(write("new.yaml", "VERSION: 3\n"))

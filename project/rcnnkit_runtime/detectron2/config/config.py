@@ -60,7 +60,7 @@ class CfgNode(_CfgNode):
             KeyError: it has a key that this config lacks; names the file and the nearest key.
             ValueError: it is not a mapping in safe YAML, or a value's type differs from the default's.
         """
-        assert PathManager.isfile(cfg_filename), f"Config file '{cfg_filename}' does not exist!"
+        assert _may_exist(cfg_filename), f"Config file '{cfg_filename}' does not exist!"
         loaded = type(self)(self.load_yaml_with_base(cfg_filename))
 
         # defaults.py needs CfgNode, so the modules that need the defaults are imported late.
@@ -74,6 +74,8 @@ class CfgNode(_CfgNode):
         version = loaded.get("VERSION", None)
         if version is None:
             version = guess_version(loaded, cfg_filename)
+        if not isinstance(version, int):
+            raise ValueError(f"Config file '{cfg_filename}': VERSION must be an integer, not {version!r}")
         assert version <= latest, (
             f"Config file '{cfg_filename}': cannot merge a v{version} config into a v{latest} config."
         )
@@ -137,11 +139,16 @@ def _load_with_base(cls: type[CfgNode], filename: str, below: tuple[str, ...]) -
     merged: dict[str, Any] = {}
     for base in [bases] if isinstance(bases, str) else bases:
         path = _base_path(base, filename)
-        if not PathManager.isfile(path):
+        if not _may_exist(path):
             raise FileNotFoundError(f"Config file '{filename}': its _BASE_ '{base}' does not exist (looked at {path})")
         _update(merged, _load_with_base(cls, path, (*below, identity)), filename)
     _update(merged, values, filename)
     return merged
+
+
+def _may_exist(path: str) -> bool:
+    """Addresses cannot be asked; opening them will tell."""
+    return "://" in path or PathManager.isfile(path)
 
 
 def _base_path(base: str, filename: str) -> str:
