@@ -1,6 +1,8 @@
 """Files, overrides and errors of CfgNode."""
 
+import io
 import os
+from pathlib import Path
 
 import pytest
 import yaml
@@ -112,7 +114,9 @@ def test_version_that_is_no_number_is_refused(write):
 
 
 def test_base_at_an_address_is_opened(write, monkeypatch):
-    monkeypatch.setattr(CfgNode, "_open_cfg", classmethod(lambda cls, name: open(served.get(name, name))))
+    monkeypatch.setattr(
+        CfgNode, "_open_cfg", classmethod(lambda cls, name: io.StringIO(Path(served.get(name, name)).read_text()))
+    )
     served = {"https://example.org/base.yaml": write("downloaded.yaml", "SEED: 8\n")}
     cfg = get_cfg()
     cfg.merge_from_file(write("leaf.yaml", "_BASE_: https://example.org/base.yaml\nVERSION: 2\n"))
