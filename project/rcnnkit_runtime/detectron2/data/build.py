@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -155,6 +155,21 @@ def print_instances_class_histogram(dataset_dicts: list[dict], class_names: list
     )
 
 
+def _with_proposals(lists: list[list[dict]], names: list[str], proposal_files: Sequence[str]) -> list[list[dict]]:
+    """Each dataset's records with the proposals of its file."""
+    if len(names) != len(proposal_files):
+        raise AssertionError(f"{len(names)} datasets but {len(proposal_files)} proposal files")
+    return [load_proposals_into_dataset(records, file) for records, file in zip(lists, proposal_files)]
+
+
+def _check_classes(records: list[dict], names: list[str]) -> None:
+    """Require one list of class names, and log how many objects each has; class names are optional."""
+    class_names = MetadataCatalog.get(names[0]).get("thing_classes")
+    if class_names is not None:
+        check_metadata_consistency("thing_classes", names)
+        print_instances_class_histogram(records, class_names)
+
+
 def get_detection_dataset_dicts(
     names: str | list[str],
     filter_empty: bool = True,
@@ -183,24 +198,16 @@ def get_detection_dataset_dicts(
     for name, records in zip(names, lists):
         if not len(records):
             raise AssertionError(f"Dataset '{name}' is empty!")
-    if proposal_files is not None and len(proposal_files):
-        if len(names) != len(proposal_files):
-            raise AssertionError(f"{len(names)} datasets but {len(proposal_files)} proposal files")
-        lists = [load_proposals_into_dataset(records, file) for records, file in zip(lists, proposal_files)]
+    if proposal_files:
+        lists = _with_proposals(lists, names, proposal_files)
     records = [record for one in lists for record in one]
-    has_instances = "annotations" in records[0]
-    if filter_empty and has_instances:
-        records = filter_images_with_only_crowd_annotations(records)
-    if min_keypoints > 0 and has_instances:
-        records = filter_images_with_few_keypoints(records, min_keypoints)
-    if check_consistency and has_instances:
-        try:
-            class_names = MetadataCatalog.get(names[0]).thing_classes
-        except AttributeError:  # class names are optional
-            pass
-        else:
-            check_metadata_consistency("thing_classes", names)
-            print_instances_class_histogram(records, class_names)
+    if "annotations" in records[0]:
+        if filter_empty:
+            records = filter_images_with_only_crowd_annotations(records)
+        if min_keypoints > 0:
+            records = filter_images_with_few_keypoints(records, min_keypoints)
+        if check_consistency:
+            _check_classes(records, names)
     if not records:
         raise AssertionError(f"No valid data found in {', '.join(names)}.")
     return records

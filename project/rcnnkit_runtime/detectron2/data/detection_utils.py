@@ -171,9 +171,9 @@ def transform_proposals(dataset_dict, image_shape, transforms, *, proposal_topk,
     dataset_dict["proposals"] = proposals
 
 
-def get_bbox(annotation: dict) -> np.ndarray:
-    """The annotation's box as (4,) absolute XYXY."""
-    return np.asarray(BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS))
+def get_bbox(annotation: dict) -> Any:
+    """The annotation's box as absolute XYXY, in the type that it has (list, tuple or array of 4)."""
+    return BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
 
 
 def _transform_segmentation(segmentation: Any, transforms: Transform | TransformList) -> Any:
@@ -382,7 +382,7 @@ def create_keypoint_hflip_indices(dataset_names: str | Sequence[str]) -> list[in
 
 
 def get_fed_loss_cls_weights(dataset_names: str | Sequence[str], freq_weight_power: float = 1.0) -> torch.Tensor:
-    """Per-class sampling weights of the federated loss: image counts of the classes to the power given, (num_classes,)."""
+    """Sampling weights of the federated loss, (num_classes,): the classes' image counts to the power given."""
     names_of_sets = [dataset_names] if isinstance(dataset_names, str) else list(dataset_names)
     check_metadata_consistency("class_image_count", names_of_sets)
     counts = sorted(MetadataCatalog.get(names_of_sets[0]).class_image_count, key=lambda entry: entry["id"])
@@ -393,11 +393,13 @@ def gen_crop_transform_with_instance(crop_size, image_size, instance: dict) -> C
     """A random window that contains the centre of one object.
 
     Args:
-        crop_size: (h, w); cut down to the image.
+        crop_size: (h, w), no larger than the image.
         image_size: (h, w).
         instance: an annotation with "bbox" and "bbox_mode".
     """
-    size = np.minimum(np.asarray(crop_size, dtype=np.int32), np.asarray(image_size, dtype=np.int32))
+    size = np.asarray(crop_size, dtype=np.int32)
+    if (size > image_size).any():
+        raise AssertionError(f"the crop {size.tolist()} is larger than the image {list(image_size)} (h, w)")
     x0, y0, x1, y1 = get_bbox(instance)
     center_yx = np.array([(y0 + y1) * 0.5, (x0 + x1) * 0.5])
     if center_yx[0] >= image_size[0] or center_yx[1] >= image_size[1]:
@@ -412,17 +414,13 @@ def gen_crop_transform_with_instance(crop_size, image_size, instance: dict) -> C
 
 
 def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
-    """Raise unless all datasets have metadata `key` with one value (ValueError) and there is a dataset at all."""
-    if not dataset_names:
-        raise AssertionError(f"metadata '{key}': no dataset is named")
-    missing = [name for name in dataset_names if MetadataCatalog.get(name).get(key) is None]
-    if (missing and len(dataset_names) > 1) or (missing and key.startswith("keypoint")):
-        raise AttributeError(f"Attribute '{key}' does not exist in the metadata of dataset '{missing[0]}'")
-    first, *others = [(name, MetadataCatalog.get(name).get(key)) for name in dataset_names]
-    for name, value in others:
-        if value != first[1]:
+    """Raise ValueError unless the metadata `key` is the same in all datasets, AttributeError where one lacks it."""
+    values = [getattr(MetadataCatalog.get(name), key) for name in dataset_names]
+    for name, value in zip(dataset_names, values):
+        if value != values[0]:
             raise ValueError(
-                f"Datasets have different metadata '{key}'! dataset '{first[0]}': {first[1]}; dataset '{name}': {value}"
+                f"Datasets have different metadata '{key}'! dataset '{dataset_names[0]}': {values[0]}; "
+                f"dataset '{name}': {value}"
             )
 
 

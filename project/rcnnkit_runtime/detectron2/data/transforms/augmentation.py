@@ -42,7 +42,7 @@ def _argument_names(aug: Augmentation) -> tuple[str, ...]:
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise TypeError(
-                f"{type(aug).__name__}.get_transform takes *args or **kwargs: set `input_args` to the names that it needs"
+                f"{type(aug).__name__}.get_transform takes *args or **kwargs: set `input_args` to what it needs"
             )
         names.append(parameter.name)
     return tuple(names)

@@ -1,7 +1,7 @@
 """The random policies: flips, resizes, crops, rotation, colour.
 
-Draws come from numpy's global generator in a fixed order, one per stated choice. Shapes: image (H, W[, C]), boxes (N, 4)
-absolute XYXY.
+Draws come from numpy's global generator in a fixed order, one per stated choice.
+Shapes: image (H, W[, C]), boxes (N, 4) absolute XYXY.
 """
 # ruff: noqa: NPY002
 
@@ -353,7 +353,7 @@ class RandomExtent(Augmentation):
 
 
 class _RandomIntensity(Augmentation):
-    """Base of the policies that mix the image with a flat or grey one by a factor drawn from [min, max]; 1 changes nothing."""
+    """Base of the policies that blend the image with another by a weight drawn from [min, max]; 1 changes nothing."""
 
     def __init__(self, intensity_min, intensity_max):
         super().__init__()
@@ -440,28 +440,30 @@ class MinIoURandomCrop(Augmentation):
         self.mode_trials = mode_trials
         self.crop_trials = crop_trials
 
-    def _draw_window(self, h: int, w: int) -> np.ndarray | None:
-        """Integer XYXY of a window whose aspect ratio lies in 1/2 … 2, or None."""
+    def _draw_window(self, h: int, w: int) -> tuple[int, int, int, int] | None:
+        """Integer (x0, y0, w, h) of a window whose aspect ratio lies in 1/2 … 2, or None."""
         new_w = np.random.uniform(self.min_crop_size * w, w)
         new_h = np.random.uniform(self.min_crop_size * h, h)
         if not 0.5 <= new_h / new_w <= 2:
             return None
         left = np.random.uniform(w - new_w)
         top = np.random.uniform(h - new_h)
-        window = np.array((int(left), int(top), int(left + new_w), int(top + new_h)))
-        if window[2] == window[0] or window[3] == window[1]:
+        if int(left + new_w) == int(left) or int(top + new_h) == int(top):
             return None
-        return window
+        return int(left), int(top), int(new_w), int(new_h)
 
     @staticmethod
-    def _is_good(window: np.ndarray, boxes: np.ndarray, min_iou: float) -> bool:
-        ious = pairwise_iou(Boxes(torch.as_tensor(window).reshape(-1, 4)), Boxes(torch.as_tensor(boxes).reshape(-1, 4)))
-        if len(boxes) and float(ious.min()) < min_iou:
+    def _is_good(window: tuple[int, int, int, int], boxes: np.ndarray, min_iou: float) -> bool:
+        if len(boxes) == 0:
+            return True
+        x0, y0, w, h = window
+        rect = torch.tensor([[x0, y0, x0 + w, y0 + h]], dtype=torch.float64)
+        ious = pairwise_iou(Boxes(rect), Boxes(torch.as_tensor(boxes).reshape(-1, 4)))
+        if float(ious.min()) < min_iou:
             return False
         # some object has to keep its centre
         centers = (boxes[:, :2] + boxes[:, 2:]) / 2
-        inside = ((centers > window[:2]) & (centers < window[2:])).all(axis=1)
-        return bool(inside.any()) if len(boxes) else True
+        return bool(((centers > (x0, y0)) & (centers < (x0 + w, y0 + h))).all(axis=1).any())
 
     def get_transform(self, image: np.ndarray, boxes: np.ndarray) -> Transform:
         """`boxes`: (N, 4) absolute XYXY."""
@@ -475,6 +477,5 @@ class MinIoURandomCrop(Augmentation):
             for _ in range(self.crop_trials):
                 window = self._draw_window(h, w)
                 if window is not None and self._is_good(window, boxes, min_iou):
-                    x0, y0, x1, y1 = (int(v) for v in window)
-                    return CropTransform(x0, y0, x1 - x0, y1 - y0)
+                    return CropTransform(*window)
         return NoOpTransform()
