@@ -16,6 +16,10 @@ RANK = {
 }  # fmt: skip
 # (importing file, imported package): reason
 ALLOWED_IN_RUNTIME = {
+    ("modeling/roi_heads/fast_rcnn.py", "data"): "the public API's federated loss reads class frequencies from the catalog",
+    ("utils/testing.py", "structures"): "the public API puts test helpers that make instances into utils",
+    ("utils/testing.py", "modeling"): "the public API's test helpers build models",
+    ("utils/testing.py", "model_zoo"): "the public API's test helpers build models of the zoo",
     ("utils/visualizer.py", "structures"): "the public API puts the Visualizer of structures into utils",
     ("utils/visualizer.py", "data"): "the public API's Visualizer takes a Metadata of the catalog",
 }
@@ -32,13 +36,13 @@ LEAVES = {"config", "errors", "engine_choice", "files"}
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Absolute names of everything that a file imports; `from a import b` gives `a.b`."""
+    """Names of everything that a file imports from other packages; `from a import b` gives `a.b`."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively"
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:  # `from . import x` stays inside its package
+            assert node.module
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
