@@ -176,7 +176,7 @@ def test_console_without_anything_measured(lines):
 
 def test_console_estimates_from_the_time_between_lines(lines, monkeypatch):
     clock = iter([100.0, 120.0])
-    monkeypatch.setattr("detectron2.utils.events.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("detectron2.utils.events.time.monotonic", lambda: next(clock))
     printer = CommonMetricPrinter(10)
     with EventStorage() as storage:
         printer.write()
@@ -184,6 +184,16 @@ def test_console_estimates_from_the_time_between_lines(lines, monkeypatch):
         printer.write()
     # 20 s over 4 iterations; iterations 5 to 9 remain: 5 × 5 s.
     assert lines()[1].startswith(" eta: 0:00:25  iter: 4 ")
+
+
+def test_time_left_is_told_from_the_last_1000_iterations(lines):
+    with EventStorage() as storage:
+        for i in range(1500):
+            storage.put_scalar("time", float(i))
+            storage.step()
+        CommonMetricPrinter(1502).write()
+        # One iteration remains; the median of 500 … 1499.
+        assert storage.latest()["eta_seconds"] == (999.5, 1500)
 
 
 def test_console_says_nothing_after_the_last_iteration(lines):

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _CURRENT_STORAGE_STACK: list["EventStorage"] = []
+_ETA_WINDOW = 1000  # iterations whose median duration the time left is told from
 
 
 def get_event_storage() -> "EventStorage":
@@ -315,7 +316,7 @@ class CommonMetricPrinter(EventWriter):
         self.logger = logging.getLogger("detectron2.utils.events")
         self._max_iter = max_iter
         self._window_size = window_size
-        self._last_write: tuple[int, float] | None = None  # (iteration, seconds)
+        self._previous_line: tuple[int, float] | None = None  # (iteration, seconds on the clock)
 
     def _get_eta(self, storage: EventStorage) -> str | None:
         """The time left, from the iterations' durations or, where nobody measures them, from the time between lines."""
@@ -323,11 +324,11 @@ class CommonMetricPrinter(EventWriter):
             return ""
         remaining = self._max_iter - storage.iter - 1
         if "time" in storage.histories():
-            eta_seconds = storage.history("time").median(1000) * remaining
+            eta_seconds = storage.history("time").median(_ETA_WINDOW) * remaining
             storage.put_scalar("eta_seconds", eta_seconds, smoothing_hint=False)
             return str(datetime.timedelta(seconds=int(eta_seconds)))
-        now, previous = time.perf_counter(), self._last_write
-        self._last_write = (storage.iter, now)
+        now, previous = time.monotonic(), self._previous_line
+        self._previous_line = (storage.iter, now)
         if previous is None or storage.iter <= previous[0]:
             return None
         per_iteration = (now - previous[1]) / (storage.iter - previous[0])
