@@ -6,15 +6,12 @@ matplotlib reads.
 
 from __future__ import annotations
 
-import colorsys
 import logging
 from collections.abc import Sequence
 from enum import Enum, unique
 from typing import Any
 
 import matplotlib.colors as mplc
-import matplotlib.lines as mpl_lines
-import matplotlib.patches as mpl_patches
 import numpy as np
 import torch
 
@@ -24,6 +21,8 @@ from detectron2.utils.file_io import PathManager
 
 from .colormap import random_color
 from .generic_mask import GenericMask
+from .label_placement import place_label
+from .shape_drawing import ShapeDrawing
 from .vis_image import VisImage
 
 __all__ = ["ColorMode", "VisImage", "Visualizer"]
@@ -31,7 +30,6 @@ __all__ = ["ColorMode", "VisImage", "Visualizer"]
 logger = logging.getLogger(__name__)
 
 _SMALL_OBJECT_AREA_THRESH = 1000
-_LARGE_MASK_AREA_THRESH = 120000
 _OFF_WHITE = (1.0, 1.0, 240.0 / 255)
 _BLACK = (0, 0, 0)
 _RED = (1.0, 0, 0)
@@ -68,7 +66,7 @@ def _create_text_labels(
     return labels
 
 
-class Visualizer:
+class Visualizer(ShapeDrawing):
     """Draws on one image. Each method draws and returns the `VisImage`, so far as drawn.
 
     Single shapes (`draw_text`, `draw_box`, `draw_polygon`, ...) and whole sets (`overlay_instances`,
@@ -100,6 +98,7 @@ class Visualizer:
         self._default_font_size = max(side // 90, 10 // scale) * font_size_scale
         self._instance_mode = instance_mode
         self.keypoint_threshold = _KEYPOINT_THRESHOLD
+        self._placed_labels: list[tuple[float, float, float, float]] = []
 
     # ---------------------------------------------------------------- whole sets
 
@@ -278,23 +277,19 @@ class Visualizer:
                 self.draw_polygon(polygon.reshape(-1, 2), color, alpha=alpha)
 
     def _draw_label(self, text: str, extent: np.ndarray, color: Any, mask: GenericMask | None) -> None:
-        """Write inside the top left corner of large objects, just above (or below) small ones."""
+        """Write an object's label at its box where no other label is yet, in smaller letters for small objects."""
         x0, y0, x1, y1 = extent
         if x1 <= x0 and y1 <= y0 and mask is not None:
             return  # an empty mask has no place
         side = np.sqrt(self.output.height * self.output.width)
-        # From half to full size while the object grows from 2 % to 15 % of the image.
-        growth = np.interp((y1 - y0) / side, [0.02, 0.15], [0.65, 1.0])
-        font_size = self._default_font_size * growth
-        line = font_size * self.output.dpi / 72 / self.output.scale * 1.5
-        if (y1 - y0) >= 3 * line and (x1 - x0) * (y1 - y0) >= _SMALL_OBJECT_AREA_THRESH:
-            top = y0
-        elif y0 - line >= 0:
-            top = y0 - line
-        else:
-            top = min(y1, self.output.height - line)
-        text_width = 0.62 * line / 1.5 * len(text)
-        left = max(min(x0, self.output.width - text_width), 0)
+        # From 65 % to full size while the object grows from 2 % to 15 % of the image.
+        font_size = self._default_font_size * np.interp((y1 - y0) / side, [0.02, 0.15], [0.65, 1.0])
+        line = font_size * self.output.dpi / 72 * 1.5
+        label_size = (0.42 * line * len(text), line)
+        small = (x1 - x0) * (y1 - y0) < _SMALL_OBJECT_AREA_THRESH
+        image_size = (self.output.width, self.output.height)
+        left, top = place_label(extent, label_size, image_size, self._placed_labels, avoid_inside=small)
+        self._placed_labels.append((left, top, left + label_size[0], top + label_size[1]))
         self.draw_text(
             text,
             (left, top),
@@ -303,7 +298,7 @@ class Visualizer:
             font_size=font_size,
         )
 
-    # ---------------------------------------------------------------- single shapes
+    # ---------------------------------------------------------------- keypoints
 
     def draw_and_connect_keypoints(self, keypoints: Any) -> VisImage:
         """Draw the visible keypoints of one object and the lines between them.
@@ -344,148 +339,6 @@ class Visualizer:
     def _connect(self, start: tuple[float, float], end: tuple[float, float], color: Any) -> None:
         self.draw_line([start[0], end[0]], [start[1], end[1]], color=color)
 
-    def draw_text(
-        self,
-        text: str,
-        position: Sequence[float],
-        *,
-        font_size: float | None = None,
-        color: Any = "g",
-        horizontal_alignment: str = "center",
-        rotation: float = 0,
-    ) -> VisImage:
-        """Write text in a dark box whose upper edge is at `position` (x, y)."""
-        # Dark letters on a dark box cannot be read: no channel below 0.2, the strongest at least 0.8.
-        shown = np.maximum(mplc.to_rgb(color), 0.2)
-        shown[np.argmax(shown)] = max(0.8, shown.max())
-        self.output.ax.text(
-            position[0],
-            position[1],
-            text,
-            size=(self._default_font_size if font_size is None else font_size) * self.output.scale,
-            family="sans-serif",
-            bbox={"facecolor": "black", "alpha": 0.8, "pad": 0.7, "edgecolor": "none"},
-            verticalalignment="top",
-            horizontalalignment=horizontal_alignment,
-            color=shown,
-            zorder=10,
-            rotation=rotation,
-        )
-        return self.output
-
-    def draw_box(
-        self, box_coord: Sequence[float], alpha: float = 0.5, edge_color: Any = "g", line_style: str = "-"
-    ) -> VisImage:
-        """Draw the outline of an XYXY box."""
-        x0, y0, x1, y1 = (float(value) for value in box_coord)
-        self.output.ax.add_patch(
-            mpl_patches.Rectangle(
-                (x0, y0),
-                x1 - x0,
-                y1 - y0,
-                fill=False,
-                edgecolor=edge_color,
-                linewidth=self._line_width(),
-                alpha=alpha,
-                linestyle=line_style,
-            )
-        )
-        return self.output
-
-    def draw_circle(self, circle_coord: Sequence[float], color: Any, radius: float = 3) -> VisImage:
-        """Draw a filled circle around (x, y); `radius` in pixels."""
-        self.output.ax.add_patch(mpl_patches.Circle(tuple(circle_coord), radius=radius, fill=True, color=color))
-        return self.output
-
-    def draw_line(
-        self,
-        x_data: Sequence[float],
-        y_data: Sequence[float],
-        color: Any,
-        linestyle: str = "-",
-        linewidth: float | None = None,
-    ) -> VisImage:
-        """Draw a line through the points (x_data[i], y_data[i])."""
-        width = self._line_width() if linewidth is None else max(linewidth, 1) * self.output.scale
-        self.output.ax.add_line(mpl_lines.Line2D(x_data, y_data, linewidth=width, color=color, linestyle=linestyle))
-        return self.output
-
-    def _line_width(self) -> float:
-        return max(self._default_font_size / 4, 1) * self.output.scale
-
-    def draw_binary_mask(
-        self,
-        binary_mask: Any,
-        color: Any = None,
-        *,
-        edge_color: Any = None,
-        text: str | None = None,
-        alpha: float = 0.5,
-        area_threshold: int | None = 10,
-    ) -> VisImage:
-        """Fill a mask [H, W]; its outline is drawn where it has no holes.
-
-        Args:
-            color: default random.
-            edge_color: default a lighter `color`.
-            text: written in the middle of each large part.
-            area_threshold: parts of a mask with fewer pixels are left out.
-        """
-        color = mplc.to_rgb(random_color(rgb=True, maximum=1) if color is None else color)
-        threshold = area_threshold or 0
-        binary_mask = np.asarray(binary_mask).astype(np.uint8)
-        mask = GenericMask(binary_mask, self.output.height, self.output.width)
-        if mask.area() == 0 or mask.area() < threshold:
-            return self.output
-        if mask.has_holes:
-            self._show_rgba(color, binary_mask * alpha)
-        else:
-            for polygon in mask.polygons:
-                if _polygon_area(polygon) >= threshold:
-                    self.draw_polygon(polygon.reshape(-1, 2), color=color, edge_color=edge_color, alpha=alpha)
-        if text is not None:
-            self._draw_text_in_mask(binary_mask, text, self._change_color_brightness(color, brightness_factor=0.7))
-        return self.output
-
-    def draw_soft_mask(
-        self, soft_mask: Any, color: Any = None, *, text: str | None = None, alpha: float = 0.5
-    ) -> VisImage:
-        """Fill a mask [H, W] of values in [0, 1] with that opacity, times `alpha`."""
-        color = mplc.to_rgb(random_color(rgb=True, maximum=1) if color is None else color)
-        soft_mask = np.asarray(soft_mask, dtype=np.float32)
-        self._show_rgba(color, soft_mask * alpha)
-        if text is not None:
-            binary_mask = (soft_mask > 0.5).astype(np.uint8)
-            self._draw_text_in_mask(binary_mask, text, self._change_color_brightness(color, brightness_factor=0.7))
-        return self.output
-
-    def _show_rgba(self, color: tuple[float, float, float], opacity: np.ndarray) -> None:
-        rows, columns = np.flatnonzero(opacity.any(axis=1)), np.flatnonzero(opacity.any(axis=0))
-        if len(rows) == 0:
-            return
-        top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
-        rgba = np.empty((bottom - top, right - left, 4), dtype=np.float32)
-        rgba[..., :3] = color
-        rgba[..., 3] = opacity[top:bottom, left:right]
-        self.output.ax.imshow(rgba, extent=(left, right, bottom, top), interpolation="nearest", zorder=0.5)
-        self.output.ax.set_xlim(0, self.output.width)
-        self.output.ax.set_ylim(self.output.height, 0)
-
-    def draw_polygon(self, segment: Any, color: Any, edge_color: Any = None, alpha: float = 0.5) -> VisImage:
-        """Fill a polygon [M, 2]; its outline is opaque and lighter unless `edge_color` is given."""
-        if edge_color is None:
-            edge_color = self._change_color_brightness(color, brightness_factor=0.7) if alpha > 0.8 else color
-        self.output.ax.add_patch(
-            mpl_patches.Polygon(
-                np.asarray(segment),
-                fill=True,
-                facecolor=(*mplc.to_rgb(color), alpha),
-                edgecolor=(*mplc.to_rgb(edge_color), 1),
-                linewidth=max(self._default_font_size // 15 * self.output.scale, 1),
-            )
-        )
-        return self.output
-
     # ---------------------------------------------------------------- colours and conversions
 
     def _class_colors(self, classes: Sequence[int], jittering: bool) -> list[tuple[float, float, float]]:
@@ -505,14 +358,6 @@ class Visualizer:
             gray[covered] = self.img[covered]
         return gray
 
-    def _change_color_brightness(self, color: Any, brightness_factor: float) -> tuple[float, float, float]:
-        """Make a colour lighter (factor in up to 1) or darker (down to -1): HLS lightness times 1 + factor."""
-        assert -1.0 <= brightness_factor <= 1.0, f"brightness_factor {brightness_factor} is outside [-1, 1]"
-        hue, lightness, saturation = colorsys.rgb_to_hls(*mplc.to_rgb(color))
-        lightness = min(max(lightness * (1.0 + brightness_factor), 0.0), 1.0)
-        red, green, blue = (min(max(c, 0.0), 1.0) for c in colorsys.hls_to_rgb(hue, lightness, saturation))
-        return red, green, blue
-
     def _convert_boxes(self, boxes: Any) -> np.ndarray:
         """`Boxes` or anything like an array to a float array [N, 4]."""
         if isinstance(boxes, Boxes):
@@ -531,21 +376,6 @@ class Visualizer:
             mask if isinstance(mask, GenericMask) else GenericMask(mask, self.output.height, self.output.width)
             for mask in masks_or_polygons
         ]
-
-    def _draw_text_in_mask(self, binary_mask: np.ndarray, text: str, color: Any) -> None:
-        """Write `text` in the middle of the largest part of a mask and of each other large part."""
-        import cv2  # beside its use; drawing boxes needs no contours
-
-        number, parts, stats, _ = cv2.connectedComponentsWithStats(binary_mask, 8)
-        if number < 2:
-            return
-        areas = stats[1:, cv2.CC_STAT_AREA]
-        largest = int(np.argmax(areas)) + 1
-        for part in range(1, number):
-            if part == largest or areas[part - 1] > _LARGE_MASK_AREA_THRESH:
-                rows, columns = np.nonzero(parts == part)
-                # The median lies in or near the bulk of the object, which the mean of a crescent does not.
-                self.draw_text(text, (float(np.median(columns)), float(np.median(rows))), color=color)
 
     def _convert_keypoints(self, keypoints: Any) -> np.ndarray:
         """`Keypoints` or anything like an array to a float array [N, K, 3]."""
@@ -578,8 +408,3 @@ def _extents(boxes: np.ndarray | None, masks: list[GenericMask] | None, keypoint
         if len(seen):
             extents[index] = [*seen.min(axis=0), *seen.max(axis=0)]
     return extents
-
-
-def _polygon_area(polygon: np.ndarray) -> float:
-    x, y = polygon[0::2], polygon[1::2]
-    return 0.5 * abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))))
