@@ -31,7 +31,11 @@ setup(
     package_dir={"": "project"},
     packages=find_packages("project"),
     py_modules=["rcnnkit_command"],
-    package_data={"rcnnkit": ["py.typed"], "rcnnkit_runtime": ["py.typed"], "rcnnkit_runtime.detectron2.config": ["defaults/*.yaml"]},
+    package_data={
+        "rcnnkit": ["py.typed"],
+        "rcnnkit_runtime": ["py.typed"],
+        "rcnnkit_runtime.detectron2.config": ["defaults/*.yaml"],
+    },
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["rcnnkit=rcnnkit_command:main"]},
     install_requires=[
@@ -57,7 +61,17 @@ setup(
         "packaging>=23",
     ],
     extras_require={
-        "dev": ["pytest>=8", "pytest-cov>=5", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "hypothesis>=6.100", "ruff>=0.9", "mypy>=1.14",
-                "types-PyYAML", "types-tabulate", "types-tqdm"],
+        "dev": [
+            "pytest>=8",
+            "pytest-cov>=5",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6.100",
+            "ruff>=0.9",
+            "mypy>=1.14",
+            "types-PyYAML",
+            "types-tabulate",
+            "types-tqdm",
+        ],
     },
 )

@@ -14,7 +14,6 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import default_setup, launch
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
-
 from rcnnkit.data.preflight import check_datasets
 from rcnnkit.engine.checkpointing import check_weights, last_checkpoint
 from rcnnkit.engine.setup import argument_parser, config_from_arguments

@@ -16,7 +16,10 @@ RANK = {
 }  # fmt: skip
 # (importing file, imported package): reason
 ALLOWED_IN_RUNTIME = {
-    ("modeling/roi_heads/fast_rcnn.py", "data"): "the public API's federated loss reads class frequencies from the catalog",
+    (
+        "modeling/roi_heads/fast_rcnn.py",
+        "data",
+    ): "the public API's federated loss reads class frequencies from the catalog",
     ("utils/testing.py", "structures"): "the public API puts test helpers that make instances into utils",
     ("utils/testing.py", "modeling"): "the public API's test helpers build models",
     ("utils/testing.py", "model_zoo"): "the public API's test helpers build models of the zoo",

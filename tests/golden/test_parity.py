@@ -21,7 +21,9 @@ def live(tmp_path_factory, repository):
     assert engine_line().startswith("engine: builtin"), "parity compares the built-in engine: unset RCNNKIT_ENGINE"
     folder = tmp_path_factory.mktemp("stock")
     environment = {**os.environ, "RCNNKIT_ENGINE": "detectron2"}
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (os.environ.get("RCNNKIT_STOCK"), os.environ.get("PYTHONPATH"))))
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, (os.environ.get("RCNNKIT_STOCK"), os.environ.get("PYTHONPATH")))
+    )
     command = [sys.executable, "-W", "ignore", "-m", "tests.golden.record", str(folder)]
     result = subprocess.run(command, env=environment, cwd=repository, capture_output=True, text=True, check=False)
     if "Detectron2 is not installed" in result.stderr:

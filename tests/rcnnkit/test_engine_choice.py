@@ -9,6 +9,15 @@ from pathlib import Path
 import pytest
 
 STOCK_INIT = "__version__ = '0.6'\n"
+CATALOGS = """
+class _Catalog:
+    def register(self, name, function): ...
+    def get(self, name): return self
+    def set(self, **facts): ...
+
+
+DatasetCatalog = MetadataCatalog = _Catalog()
+"""
 PRINT_ENGINE = "import rcnnkit, rcnnkit.engine_choice as choice; print(choice.engine_line())"
 
 
@@ -19,7 +28,12 @@ def run_python(code: str, *, engine: str | None = None, path: Path | None = None
     if path is not None:
         environment["PYTHONPATH"] = str(path)
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -30,6 +44,8 @@ def stock(tmp_path: Path) -> Path:
         folder = tmp_path / "detectron2" / name
         folder.mkdir(exist_ok=True)
         (folder / "__init__.py").write_text(STOCK_INIT)
+    (tmp_path / "detectron2" / "data").mkdir()
+    (tmp_path / "detectron2" / "data" / "__init__.py").write_text(CATALOGS)
     return tmp_path
 
 
@@ -142,5 +158,7 @@ def test_runtime_path_runs_any_detectron2_project():
     ).stdout.strip()
     result = run_python("import detectron2; print(detectron2.__file__)", path=Path(printed))
     assert result.stdout.strip() == str(Path(printed) / "detectron2" / "__init__.py"), result.stderr
-    wrong = subprocess.run([sys.executable, "-m", "rcnnkit_runtime"], capture_output=True, text=True, timeout=60, check=False)
+    wrong = subprocess.run(
+        [sys.executable, "-m", "rcnnkit_runtime"], capture_output=True, text=True, timeout=60, check=False
+    )
     assert wrong.returncode == 2 and wrong.stderr.startswith("usage:")

@@ -5,10 +5,10 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.errors import UserError
 
 EXIF_ORIENTATION = 274
@@ -37,13 +37,15 @@ def load_records(name: str) -> list[dict]:
     """The records of a data set; what goes wrong in its loader becomes a `UserError` that names its annotation file."""
     metadata = MetadataCatalog.get(name)
     json_file = getattr(metadata, "json_file", None)
-    if json_file is not None and not Path(json_file).is_file():
-        raise UserError(f"{name}: its annotation file {json_file} is missing; correct the registration or DETECTRON2_DATASETS")
     try:
         return DatasetCatalog.get(name)
     except UserError:
         raise
     except Exception as error:
+        if json_file is not None and not Path(json_file).is_file():
+            raise UserError(
+                f"{name}: its annotation file {json_file} is missing; correct the registration or DETECTRON2_DATASETS"
+            ) from error
         if json_file is not None:
             check_coco_json(name, Path(json_file))
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -58,8 +60,14 @@ def check_coco_json(name: str, path: Path) -> None:
         raise UserError(f"{name}: {path} is truncated or not JSON ({error}); write the file again") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise UserError(f"{name}: {path} is not COCO: it has no list {key!r}; see datasets/README.md for the format")
-    for key, required in (("images", ("id", "file_name")), ("categories", ("id", "name")), ("annotations", ("id", "image_id"))):
+            raise UserError(
+                f"{name}: {path} is not COCO: it has no list {key!r}; see datasets/README.md for the format"
+            )
+    for key, required in (
+        ("images", ("id", "file_name")),
+        ("categories", ("id", "name")),
+        ("annotations", ("id", "image_id")),
+    ):
         for position, entry in enumerate(content[key]):
             absent = [field for field in required if field not in entry]
             if absent:
@@ -69,13 +77,17 @@ def check_coco_json(name: str, path: Path) -> None:
     for annotation in content["annotations"]:
         for field, known in (("image_id", known_images), ("category_id", known_categories)):
             if annotation.get(field) not in known:
-                raise UserError(f"{name}: {path}: annotation {annotation['id']} has {field} {annotation.get(field)}, which is not listed")
+                raise UserError(
+                    f"{name}: {path}: annotation {annotation['id']} has {field} {annotation.get(field)}, which is not listed"
+                )
 
 
 def _check_images(name: str, records: list[dict]) -> None:
     with ThreadPoolExecutor(max_workers=8) as pool:
         problems = pool.map(image_problem, records)
-        shown = tqdm(problems, total=len(records), desc=f"checking images of {name}", leave=False, disable=None, delay=1)
+        shown = tqdm(
+            problems, total=len(records), desc=f"checking images of {name}", leave=False, disable=None, delay=1
+        )
         for record, problem in zip(records, shown, strict=True):
             if problem:
                 pool.shutdown(cancel_futures=True)
@@ -104,7 +116,9 @@ def image_problem(record: dict) -> str | None:
         return f"is truncated or damaged ({error}); replace the file"
     recorded = (record.get("width", width), record.get("height", height))
     if recorded != (width, height):
-        return f"is {width}x{height} (width x height), its record says {recorded[0]}x{recorded[1]}; correct the annotation"
+        return (
+            f"is {width}x{height} (width x height), its record says {recorded[0]}x{recorded[1]}; correct the annotation"
+        )
     return None
 
 

@@ -10,11 +10,11 @@ import pickletools
 from pathlib import Path
 
 import torch
+
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
-
 from rcnnkit.errors import UserError
 
 # The globals that numpy's own pickles name, and nothing that could call out.
@@ -77,7 +77,9 @@ def local_checkpoint(weights: str) -> Path:
     try:
         path = Path(PathManager.get_local_path(weights))
     except Exception as error:  # iopath raises what its protocol's client raises
-        raise UserError(f"MODEL.WEIGHTS {weights}: cannot be fetched ({error}); download it and name the file") from error
+        raise UserError(
+            f"MODEL.WEIGHTS {weights}: cannot be fetched ({error}); download it and name the file"
+        ) from error
     if not path.is_file():
         raise UserError(f"MODEL.WEIGHTS {weights}: no such file")
     if path.stat().st_size == 0:
@@ -112,11 +114,15 @@ def _unreadable(path: Path, error: Exception) -> str:
         return f"{path}: holds code or objects that are not weights, and is refused; nothing of it was run ({reason})"
     if str(path) in reason:
         return reason
-    return f"{path}: is truncated or is not a checkpoint ({reason}); copy the file again ({os.path.getsize(path)} bytes)"
+    return (
+        f"{path}: is truncated or is not a checkpoint ({reason}); copy the file again ({os.path.getsize(path)} bytes)"
+    )
 
 
 def _compare(path: Path, model: torch.nn.Module, incompatible, whole: bool) -> None:
-    misshaped = [f"{key} {tuple(found)} instead of {tuple(wanted)}" for key, found, wanted in incompatible.incorrect_shapes]
+    misshaped = [
+        f"{key} {tuple(found)} instead of {tuple(wanted)}" for key, found, wanted in incompatible.incorrect_shapes
+    ]
     misshaped_keys = {key for key, _, _ in incompatible.incorrect_shapes}
     missing = [key for key in incompatible.missing_keys if key not in misshaped_keys]
     unexpected = list(incompatible.unexpected_keys)
@@ -156,5 +162,7 @@ def last_checkpoint(output_dir: str) -> str:
         return ""
     named = Path(output_dir) / pointer.read_text(encoding="utf-8").strip()
     if not named.is_file():
-        raise UserError(f"{pointer} names {named.name}, which is not in {output_dir}; name another checkpoint in it, or delete it")
+        raise UserError(
+            f"{pointer} names {named.name}, which is not in {output_dir}; name another checkpoint in it, or delete it"
+        )
     return str(named)

@@ -4,10 +4,10 @@ import logging
 import sys
 
 import torch
-from detectron2.engine import HookBase
-from detectron2.utils.events import get_event_storage
 from tqdm import tqdm
 
+from detectron2.engine import HookBase
+from detectron2.utils.events import get_event_storage
 from rcnnkit.errors import UserError
 
 
@@ -45,7 +45,9 @@ class ProgressBar(HookBase):
 
     def before_train(self):
         if sys.stderr.isatty():
-            self._bar = tqdm(total=self._max_iter, initial=self.trainer.start_iter, desc="training", unit="it", dynamic_ncols=True)
+            self._bar = tqdm(
+                total=self._max_iter, initial=self.trainer.start_iter, desc="training", unit="it", dynamic_ncols=True
+            )
             for handler in self._console_handlers():
                 handler.addFilter(_not_a_metric_line)
 

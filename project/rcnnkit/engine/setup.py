@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 
 import torch
+
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_argument_parser
-
 from rcnnkit.config import add_rcnnkit_config, validate_config
 from rcnnkit.errors import UserError, nearest
 
@@ -16,7 +16,9 @@ def argument_parser(epilog: str | None = None) -> argparse.ArgumentParser:
     """Detectron2's own flags, and `--device`."""
     parser = default_argument_parser(epilog)
     parser.add_argument(
-        "--device", default="", help="cpu, cuda or cuda:N; by default MODEL.DEVICE, or the CPU where there is no such device"
+        "--device",
+        default="",
+        help="cpu, cuda or cuda:N; by default MODEL.DEVICE, or the CPU where there is no such device",
     )
     return parser
 

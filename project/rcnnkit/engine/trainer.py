@@ -5,7 +5,6 @@ import os
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import COCOEvaluator
-
 from rcnnkit.engine.hooks import ProgressBar, stop_on_bad_loss
 from rcnnkit.engine.optimizer import build_optimizer
 from rcnnkit.errors import UserError

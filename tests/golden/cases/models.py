@@ -5,12 +5,12 @@ In training, sampling takes everything (batch sizes beyond the number of anchors
 
 import numpy as np
 import torch
+
 from detectron2.config import get_cfg
 from detectron2.model_zoo import get_config_file
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, Keypoints, PolygonMasks
 from detectron2.utils.events import EventStorage
-
 from tests.golden.fixed_weights import fill
 
 ARCHITECTURES = {
@@ -43,7 +43,11 @@ def images() -> list[torch.Tensor]:
     """Two smooth BGR images, uint8 (3, H, W), the second one smaller."""
     random = np.random.RandomState(7)
     coarse = torch.from_numpy(random.uniform(0, 255, (2, 3, 12, 16)).astype(np.float32))
-    fine = torch.nn.functional.interpolate(coarse, (HEIGHT, WIDTH), mode="bilinear", align_corners=False).round().to(torch.uint8)
+    fine = (
+        torch.nn.functional.interpolate(coarse, (HEIGHT, WIDTH), mode="bilinear", align_corners=False)
+        .round()
+        .to(torch.uint8)
+    )
     return [fine[0], fine[1, :, :80, :100].contiguous()]
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from detectron2.config import get_cfg
 from detectron2.layers import ROIAlign, ShapeSpec, batched_nms, paste_masks_in_image
 from detectron2.modeling.anchor_generator import build_anchor_generator
@@ -64,7 +65,9 @@ def matching() -> dict:
 
 def levels() -> dict:
     """The FPN level of each box, at the borders of levels too."""
-    exact = torch.tensor([[0.0, 0.0, side, side] for side in (1, 55, 56, 111, 112, 113, 223, 224, 225, 447, 448, 449, 2000)])
+    exact = torch.tensor(
+        [[0.0, 0.0, side, side] for side in (1, 55, 56, 111, 112, 113, 223, 224, 225, 447, 448, 449, 2000)]
+    )
     boxes = [Boxes(exact), Boxes(random_boxes(100, 8, 1200.0))]
     return {"levels": assign_boxes_to_levels(boxes, 2, 5, 224, 4).numpy()}
 
@@ -102,7 +105,12 @@ def masks() -> dict:
     boxes[0] = torch.tensor([-10.0, -5.0, 30.0, 40.0])
     pasted = paste_masks_in_image(coarse, Boxes(boxes), (97, 113), threshold=0.5)
     soft = paste_masks_in_image(coarse, Boxes(boxes), (97, 113), threshold=-1)[:, ::3, ::3]
-    polygons = PolygonMasks([[np.array([10.0, 10, 60, 15, 50, 70, 12, 55])], [np.array([5.5, 5, 20, 5, 12, 30]), np.array([40.0, 40, 80, 40, 60, 90])]])
+    polygons = PolygonMasks(
+        [
+            [np.array([10.0, 10, 60, 15, 50, 70, 12, 55])],
+            [np.array([5.5, 5, 20, 5, 12, 30]), np.array([40.0, 40, 80, 40, 60, 90])],
+        ]
+    )
     rois = torch.tensor([[8.0, 8.0, 62.0, 72.0], [3.0, 4.0, 85.5, 92.25]])
     bits = BitMasks.from_polygon_masks(polygons, 100, 110)
     return {
@@ -121,7 +129,9 @@ def keypoints() -> dict:
     """Points to heatmap targets, heatmaps to points."""
     random = np.random.RandomState(16)
     boxes = random_boxes(5, 17, 80.0)
-    points = np.concatenate([random.uniform(0, 120, (5, 4, 2)), random.randint(0, 3, (5, 4, 1))], axis=2).astype(np.float32)
+    points = np.concatenate([random.uniform(0, 120, (5, 4, 2)), random.randint(0, 3, (5, 4, 1))], axis=2).astype(
+        np.float32
+    )
     points[0, 0, :2] = boxes[0, 2:].numpy()  # exactly on the far corner, which counts as inside
     targets, valid = Keypoints(points).to_heatmap(boxes, 56)
     maps = torch.from_numpy(random.standard_normal((5, 4, 56, 56)).astype(np.float32))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import detection_utils as utils
@@ -43,7 +44,9 @@ def learning_rates() -> dict:
 
 def sampler_order() -> dict:
     """The first 40 indices of the training samplers for a given seed."""
-    records = [{"annotations": [{"category_id": c} for c in cs]} for cs in ([0], [0, 1], [0], [2], [0, 0], [0], [1], [0])]
+    records = [
+        {"annotations": [{"category_id": c} for c in cs]} for cs in ([0], [0, 1], [0], [2], [0, 0], [0], [1], [0])
+    ]
     factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(records, 0.3)
     return {
         "training": np.array(list(itertools.islice(iter(TrainingSampler(17, seed=5)), 40))),
@@ -86,7 +89,9 @@ def augmentations() -> dict:
         inputs = T.AugInput(image.copy())
         transform = T.AugmentationList([augmentation])(inputs)
         size = inputs.image.shape[:2]
-        changed = utils.transform_instance_annotations(copy.deepcopy(annotation), transform, size, keypoint_hflip_indices=flip)
+        changed = utils.transform_instance_annotations(
+            copy.deepcopy(annotation), transform, size, keypoint_hflip_indices=flip
+        )
         out[f"{name}_image"] = inputs.image[::5, ::5].astype(np.float32)
         out[f"{name}_size"] = np.array(size)
         out[f"{name}_box"] = np.asarray(changed["bbox"], dtype=np.float64)
@@ -112,7 +117,9 @@ def coco_numbers() -> dict:
         MetadataCatalog.get(name).keypoint_names = ["a", "b", "c"]
         with contextlib.redirect_stdout(io.StringIO()):
             records = DatasetCatalog.get(name)
-            evaluator = COCOEvaluator(name, ("bbox", "segm", "keypoints"), False, use_fast_impl=False, kpt_oks_sigmas=(0.05, 0.06, 0.07))
+            evaluator = COCOEvaluator(
+                name, ("bbox", "segm", "keypoints"), False, use_fast_impl=False, kpt_oks_sigmas=(0.05, 0.06, 0.07)
+            )
             evaluator.reset()
             evaluator.process(records, [{"instances": _detections(record)} for record in records])
             results = evaluator.evaluate()
@@ -131,7 +138,9 @@ def _coco_truth() -> dict:
         for _ in range(random.randint(0, 6)):
             x, y = random.uniform(0, 100), random.uniform(0, 70)
             w, h = random.uniform(8, 55), random.uniform(8, 45)
-            points = np.stack([x + random.uniform(0, w, 3), y + random.uniform(0, h, 3), random.randint(0, 3, 3)], axis=1)
+            points = np.stack(
+                [x + random.uniform(0, w, 3), y + random.uniform(0, h, 3), random.randint(0, 3, 3)], axis=1
+            )
             crowd = int(random.uniform() < 0.1)
             polygon = [x, y, x + w, y, x + w, y + h, x, y + h]
             annotations.append(
@@ -140,7 +149,11 @@ def _coco_truth() -> dict:
                  "segmentation": _uncompressed(x, y, w, h) if crowd else [polygon],
                  "keypoints": points.ravel().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
             )  # fmt: skip
-    return {"images": images, "annotations": annotations, "categories": [{"id": i * 10, "name": f"class{i}"} for i in (1, 2, 3)]}
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": i * 10, "name": f"class{i}"} for i in (1, 2, 3)],
+    }
 
 
 def _uncompressed(x: float, y: float, w: float, h: float) -> dict:

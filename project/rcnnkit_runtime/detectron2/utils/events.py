@@ -319,20 +319,24 @@ class CommonMetricPrinter(EventWriter):
         self._previous_line: tuple[int, float] | None = None  # (iteration, seconds on the clock)
 
     def _get_eta(self, storage: EventStorage) -> str | None:
-        """The time left, from the iterations' durations or, where nobody measures them, from the time between lines."""
+        """The time left as h:mm:ss; empty without `max_iter`, None while no duration is known."""
         if self._max_iter is None:
             return ""
-        remaining = self._max_iter - storage.iter - 1
-        if "time" in storage.histories():
-            eta_seconds = storage.history("time").median(_ETA_WINDOW) * remaining
-            storage.put_scalar("eta_seconds", eta_seconds, smoothing_hint=False)
-            return str(datetime.timedelta(seconds=int(eta_seconds)))
-        now, previous = time.monotonic(), self._previous_line
-        self._previous_line = (storage.iter, now)
-        if previous is None or storage.iter <= previous[0]:
+        is_measured = "time" in storage.histories()
+        seconds = storage.history("time").median(_ETA_WINDOW) if is_measured else self._seconds_since_last_line(storage.iter)
+        if seconds is None:
             return None
-        per_iteration = (now - previous[1]) / (storage.iter - previous[0])
-        return str(datetime.timedelta(seconds=int(per_iteration * remaining)))
+        left = seconds * (self._max_iter - storage.iter - 1)
+        if is_measured:
+            storage.put_scalar("eta_seconds", left, smoothing_hint=False)
+        return str(datetime.timedelta(seconds=int(left)))
+
+    def _seconds_since_last_line(self, iteration: int) -> float | None:
+        """Seconds an iteration took since the previous call, where no hook measures them; None on the first call."""
+        previous, self._previous_line = self._previous_line, (iteration, time.monotonic())
+        if previous is None or iteration <= previous[0]:
+            return None
+        return (self._previous_line[1] - previous[1]) / (iteration - previous[0])
 
     def _times(self, storage: EventStorage) -> str:
         """Seconds per iteration: `time` averaged over the whole run, `data_time` over the window; and the latest."""
