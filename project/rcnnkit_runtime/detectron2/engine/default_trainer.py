@@ -115,10 +115,11 @@ class DefaultTrainer(TrainerBase):
         self._trainer.run_step()
 
     def after_train(self) -> None:
+        # metrics that the step trainer still writes in its thread come before the writers' last turn
+        executor = getattr(self._trainer, "concurrent_executor", None)
+        if executor is not None:
+            executor.shutdown(wait=True)
         super().after_train()
-        self._trainer.storage = self.storage
-        self._trainer.iter = self.iter
-        self._trainer.after_train()
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "_trainer": self._trainer.state_dict()}

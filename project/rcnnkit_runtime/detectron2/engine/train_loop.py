@@ -213,7 +213,9 @@ class SimpleTrainer(TrainerBase):
         """Stops on a non-finite loss, then writes the metrics, in the thread if there is one."""
         # After backward: a GPU is busy with it while the host waits for the losses.
         check_losses_are_finite(loss_dict, self.iter)
-        if self.concurrent_executor is None:
+        # Over gloo, gathering in a thread would mix with the gradients' collectives in another order on each process.
+        over_gloo = comm.get_world_size() > 1 and torch.distributed.get_backend() == "gloo"
+        if self.concurrent_executor is None or over_gloo:
             self._write_metrics(loss_dict, data_time)
         else:
             self.concurrent_executor.submit(self._write_metrics, loss_dict, data_time, iter=self.iter)
@@ -283,9 +285,10 @@ class SimpleTrainer(TrainerBase):
         self.optimizer.load_state_dict(state_dict["optimizer"])
 
     def after_train(self) -> None:
-        super().after_train()
+        # metrics still in the thread come before the writers' last turn
         if self.concurrent_executor is not None:
             self.concurrent_executor.shutdown(wait=True)
+        super().after_train()
 
 
 class AMPTrainer(SimpleTrainer):
