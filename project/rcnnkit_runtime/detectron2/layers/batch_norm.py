@@ -13,9 +13,8 @@ import torch
 from fvcore.nn.distributed import differentiable_all_reduce
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.nn import BatchNorm2d
 from torch.nn import functional as F
-
-from detectron2.layers.wrappers import BatchNorm2d
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -54,7 +53,7 @@ class FrozenBatchNorm2d(nn.Module):
         if x.requires_grad:
             # F.batch_norm would keep x for the gradients of weight and bias, which nobody asks for.
             scale, shift = (t.to(x.dtype).view(1, -1, 1, 1) for t in self.scale_and_shift())
-            return torch.addcmul(shift, x, scale)
+            return x * scale + shift
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
         )
@@ -102,6 +101,7 @@ class FrozenBatchNorm2d(nn.Module):
             trainable.bias.data = module.bias.clone().detach()
             trainable.running_mean = module.running_mean.clone().detach()
             trainable.running_var = module.running_var.clone().detach()
+            trainable.num_batches_tracked = getattr(module, "num_batches_tracked", None)
             return trainable.train(module.training)
         return _convert_children(module, cls.convert_frozenbatchnorm2d_to_batchnorm2d)
 
@@ -113,6 +113,9 @@ def _share_batch_norm_state(source: Any, frozen: FrozenBatchNorm2d) -> None:
     if source.running_mean is not None and source.running_var is not None:
         frozen.running_mean = source.running_mean.detach().clone()
         frozen.running_var = source.running_var.detach().clone()
+    if source.num_batches_tracked is not None:
+        # Kept so that a model has the same checkpoint keys before and after freezing.
+        frozen.register_buffer("num_batches_tracked", source.num_batches_tracked)
     frozen.train(source.training)
 
 
@@ -230,7 +233,7 @@ class LayerNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to the same shape."""
         channels_last = F.layer_norm(x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
-        return channels_last.permute(0, 3, 1, 2)
+        return channels_last.permute(0, 3, 1, 2).contiguous()
 
 
 _NORMS: dict[str, Callable[[int], nn.Module]] = {

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detectron2.layers.batch_norm import FrozenBatchNorm2d
+
 BatchNorm2d = nn.BatchNorm2d
 ConvTranspose2d = nn.ConvTranspose2d
 Linear = nn.Linear
@@ -89,9 +91,34 @@ class Conv2d(nn.Conv2d):
         """Map (N, C_in, H, W) to (N, C_out, H', W')."""
         if x.numel() == 0 and self.training and isinstance(self.norm, nn.SyncBatchNorm):
             raise AssertionError("SyncBatchNorm does not support empty inputs!")
-        x = self._conv_forward(x, self.weight, self.bias)
-        if self.norm is not None:
-            x = self.norm(x)
+        if self._can_fold_norm(x):
+            x = self._conv_with_folded_norm(x)
+        else:
+            x = self._conv_forward(x, self.weight, self.bias)
+            if self.norm is not None:
+                x = self.norm(x)
         if self.activation is not None:
             x = self.activation(x)
         return x
+
+    def _can_fold_norm(self, x: Tensor) -> bool:
+        # A subclass or a hook of the norm may do more than the affine map; reduced precision rounds the product.
+        norm = self.norm
+        return (
+            type(norm) is FrozenBatchNorm2d
+            and not (norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks)
+            and x.dtype == self.weight.dtype == norm.weight.dtype == torch.float32
+            and not torch.is_autocast_enabled(x.device.type)
+            and not torch.jit.is_tracing()
+        )
+
+    def _conv_with_folded_norm(self, x: Tensor) -> Tensor:
+        """Convolve with the constant norm multiplied into the weight: one pass over the output less or two.
+
+        The product is made anew each time. It costs about as much as checking whether a kept one still holds, because
+        writes through ``.data`` leave no trace in a tensor's version, and it lets gradients reach the weight.
+        """
+        scale, shift = self.norm.scale_and_shift()
+        if self.bias is not None:
+            shift = shift + self.bias * scale
+        return self._conv_forward(x, self.weight * scale.view(-1, 1, 1, 1), shift)
