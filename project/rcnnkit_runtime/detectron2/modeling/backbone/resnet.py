@@ -118,7 +118,7 @@ class BottleneckBlock(CNNBlockBase):
 
 
 class DeformBottleneckBlock(CNNBlockBase):
-    """``BottleneckBlock`` with a deformable 3x3 convolution (Dai et al., 2017) or its modulated form (Zhu et al., 2019)."""
+    """``BottleneckBlock`` with a deformable 3x3 convolution (Dai et al., 2017; modulated: Zhu et al., 2019)."""
 
     def __init__(
         self,

@@ -66,8 +66,9 @@ def suppress_and_rank_proposals(
     """
     boxes_batch = cat(candidate_boxes, dim=1)
     logits_batch = cat(candidate_logits, dim=1)
+    device = logits_batch.device
     levels = cat(
-        [torch.full_like(logits[0], level, dtype=torch.int64) for level, logits in enumerate(candidate_logits)], dim=0
+        [torch.full((x.shape[1],), i, dtype=torch.int64, device=device) for i, x in enumerate(candidate_logits)]
     )
     finite = torch.isfinite(boxes_batch).all(dim=2) & torch.isfinite(logits_batch)
     all_finite = not _is_tracing() and bool(finite.all())
