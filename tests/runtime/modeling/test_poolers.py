@@ -31,6 +31,8 @@ def test_mean_of_a_constant_map_and_order_across_levels():
     pooler = ROIPooler(7, [1 / 4, 1 / 8, 1 / 16, 1 / 32], sampling_ratio=0, pooler_type="ROIAlignV2")
     boxes = torch.tensor([[10.0, 10, 460, 460], [10, 10, 40, 40], [10, 10, 250, 250], [10, 10, 130, 130]])
     pooled = pooler(features, [Boxes(boxes)])
+    with torch.no_grad():  # another way of putting the levels together
+        assert torch.equal(pooler(features, [Boxes(boxes)]), pooled)
     assert pooled.shape == (4, 2, 7, 7)
     torch.testing.assert_close(pooled[:, 0, 3, 3], torch.tensor([32.0, 4.0, 16.0, 8.0]))
 

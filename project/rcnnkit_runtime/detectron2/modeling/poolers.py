@@ -132,10 +132,14 @@ class ROIPooler(nn.Module):
         """Sort the boxes by level: each level is then one slice, pooled by one call, after one transfer of L counts."""
         order = torch.argsort(levels, stable=True)
         counts = torch.bincount(levels, minlength=len(x)).tolist()
-        # a level without boxes is pooled as well: it costs nothing and keeps every feature map in the graph
-        pooled = [
-            pooler(feature, level_rois)
-            for pooler, feature, level_rois in zip(self.level_poolers, x, rois[order].split(counts))
-        ]
-        # restoring the order by one gather needs no zero-filled target and gives one gradient copy for all levels
-        return torch.cat(pooled).index_select(0, torch.argsort(order))
+        level_rois = rois[order].split(counts)
+        if not torch.is_grad_enabled():
+            pooled = x[0].new_empty((rois.shape[0], x[0].shape[1], *self.output_size))
+            for pooler, feature, level, rows in zip(self.level_poolers, x, level_rois, order.split(counts)):
+                if len(rows):
+                    pooled.index_copy_(0, rows, pooler(feature, level).to(pooled.dtype))
+            return pooled
+        # with gradients, one gather restores the order: its backward is one copy, not one of the whole per level.
+        # A level without boxes is pooled as well: it costs nothing and keeps every feature map in the graph.
+        by_level = [pooler(feature, level) for pooler, feature, level in zip(self.level_poolers, x, level_rois)]
+        return torch.cat(by_level).index_select(0, torch.argsort(order))
