@@ -166,7 +166,7 @@ class PolygonMasks:
         ValueError: not nested that way, or a polygon with an odd or too small number of coordinates.
     """
 
-    def __init__(self, polygons: list[list[Tensor | np.ndarray]]) -> None:
+    def __init__(self, polygons: Sequence[Sequence[Tensor | np.ndarray]]) -> None:
         if not isinstance(polygons, list):
             raise ValueError(
                 "Cannot create PolygonMasks: Expect a list of list of polygons per image. "
