@@ -40,7 +40,9 @@ class FastRCNNConvFCHead(nn.Sequential):
         if len(conv_dims) + len(fc_dims) == 0:
             raise ValueError("FastRCNNConvFCHead: needs a layer; set ROI_BOX_HEAD.NUM_CONV or NUM_FC above 0")
 
-        channels, height, width = input_shape.channels, input_shape.height, input_shape.width
+        channels: Any = input_shape.channels
+        height: Any = input_shape.height
+        width: Any = input_shape.width
         self.conv_norm_relus: list[nn.Module] = []
         for number, dim in enumerate(conv_dims, start=1):
             conv = Conv2d(
@@ -63,7 +65,7 @@ class FastRCNNConvFCHead(nn.Sequential):
         for number, dim in enumerate(fc_dims, start=1):
             if number == 1:
                 self.add_module("flatten", nn.Flatten())
-            fc = nn.Linear(int(features), dim)
+            fc = nn.Linear(features, dim)
             weight_init.c2_xavier_fill(fc)
             self.add_module(f"fc{number}", fc)
             self.add_module(f"fc_relu{number}", nn.ReLU())

@@ -82,7 +82,7 @@ class CascadeROIHeads(StandardROIHeads):
         self.proposal_matchers = proposal_matchers
 
     @classmethod
-    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
         ret = super().from_config(cfg, input_shape)
         ret.pop("proposal_matcher")
         return ret
@@ -135,7 +135,7 @@ class CascadeROIHeads(StandardROIHeads):
         """All stages: a dict of losses in training, with `targets`; a list of Instances with `pred_boxes` otherwise."""
         feature_maps = [features[name] for name in self.box_in_features]
         image_sizes = [p.image_size for p in proposals]
-        stages = []
+        stages: list[tuple[Any, list[Instances]]] = []
         for stage in range(self.num_cascade_stages):
             if stage > 0:
                 boxes = self.box_predictor[stage - 1].predict_boxes(*stages[-1])
@@ -178,7 +178,7 @@ class CascadeROIHeads(StandardROIHeads):
         Returns:
             the same proposals with `gt_classes` and `gt_boxes` (zeros where the image has no objects).
         """
-        num_fg, num_bg = 0, 0
+        num_fg, num_bg = 0.0, 0.0
         for per_image, targets_per_image in zip(proposals, targets):
             quality = pairwise_iou(targets_per_image.gt_boxes, per_image.proposal_boxes)
             objects, labels = self.proposal_matchers[stage](quality)

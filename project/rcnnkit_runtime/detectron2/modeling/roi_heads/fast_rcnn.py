@@ -5,7 +5,7 @@ Class K is the background. Boxes are absolute pixels XYXY. Name prefixes: gt_ tr
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,8 +22,8 @@ __all__ = ["fast_rcnn_inference", "FastRCNNOutputLayers"]
 
 
 def fast_rcnn_inference(
-    boxes: list[torch.Tensor],
-    scores: list[torch.Tensor],
+    boxes: Sequence[torch.Tensor],
+    scores: Sequence[torch.Tensor],
     image_shapes: list[tuple[int, int]],
     score_thresh: float,
     nms_thresh: float,
@@ -127,6 +127,8 @@ def _federated_class_weights(cfg) -> torch.Tensor:
 
 class FastRCNNOutputLayers(nn.Module):
     """Two linear layers, class scores and box deltas, with the losses and the inference on their outputs."""
+
+    fed_loss_cls_weights: torch.Tensor
 
     @configurable
     def __init__(

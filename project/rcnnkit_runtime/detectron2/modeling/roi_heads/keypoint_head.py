@@ -134,7 +134,7 @@ class BaseKeypointRCNNHead(nn.Module):
 
 
 @ROI_KEYPOINT_HEAD_REGISTRY.register()
-class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
+class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):  # type: ignore[misc]
     """3×3 convolutions with ReLU, a deconvolution to K heatmaps of twice the side, and bilinear doubling of them."""
 
     @configurable
@@ -148,7 +148,7 @@ class KRCNNConvDeconvUpsampleHead(BaseKeypointRCNNHead, nn.Sequential):
         """
         super().__init__(num_keypoints=num_keypoints, **kwargs)
         self.up_scale = 2
-        channels = input_shape.channels
+        channels: Any = input_shape.channels
         for number, dim in enumerate(conv_dims, start=1):
             self.add_module(f"conv_fcn{number}", Conv2d(channels, dim, kernel_size=3, padding=1))
             self.add_module(f"conv_fcn_relu{number}", nn.ReLU())

@@ -167,7 +167,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         if not conv_dims:
             raise ValueError("MaskRCNNConvUpsampleHead: conv_dims must hold at least the deconvolution's channels")
 
-        channels = input_shape.channels
+        channels: Any = input_shape.channels
         self.conv_norm_relus: list[nn.Module] = []
         for number, dim in enumerate(conv_dims[:-1], start=1):
             conv = Conv2d(
@@ -187,9 +187,9 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         self.deconv = ConvTranspose2d(channels, conv_dims[-1], kernel_size=2, stride=2)
         weight_init.c2_msra_fill(self.deconv)
         self.add_module("deconv_relu", nn.ReLU())
-        self.predictor = Conv2d(conv_dims[-1], num_classes, kernel_size=1)
+        self.predictor: Any = Conv2d(conv_dims[-1], num_classes, kernel_size=1)
         nn.init.normal_(self.predictor.weight, std=0.001)
-        nn.init.zeros_(self.predictor.bias)
+        nn.init.zeros_(self.predictor.bias)  # type: ignore[arg-type]
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec) -> dict[str, Any]:
@@ -203,7 +203,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
             "num_classes": 1 if head.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES,
         }
 
-    def forward(self, x: torch.Tensor, instances: list[Instances]):
+    def forward(self, x: torch.Tensor, instances: list[Instances]):  # type: ignore[override]
         if self.training or not self._predicts_by_rows():
             return super().forward(x, instances)
         classes = cat([per_image.pred_classes for per_image in instances])

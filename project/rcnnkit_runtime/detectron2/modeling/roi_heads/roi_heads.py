@@ -144,7 +144,7 @@ class ROIHeads(nn.Module):
             proposals = add_ground_truth_to_proposals(targets, proposals)
 
         sampled = []
-        num_fg, num_bg = 0, 0
+        num_fg, num_bg = 0.0, 0.0
         for proposals_per_image, targets_per_image in zip(proposals, targets):
             quality = pairwise_iou(targets_per_image.gt_boxes, proposals_per_image.proposal_boxes)
             matched_idxs, matched_labels = self.proposal_matcher(quality)
@@ -192,6 +192,9 @@ class ROIHeads(nn.Module):
 class Res5ROIHeads(ROIHeads):
     """RoI heads of the "C4" detectors: one pooling, the last ResNet stage per box, then boxes and masks from it."""
 
+    box_predictor: Any
+    mask_head: Any
+
     @configurable
     def __init__(
         self,
@@ -222,7 +225,7 @@ class Res5ROIHeads(ROIHeads):
             self.mask_head = mask_head
 
     @classmethod
-    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
         ret = super().from_config(cfg)
         in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
         if len(in_features) != 1:
@@ -233,12 +236,11 @@ class Res5ROIHeads(ROIHeads):
         ret["in_features"] = in_features
         ret["pooler"] = ROIPooler(
             output_size=head.POOLER_RESOLUTION,
-            scales=(1.0 / input_shape[in_features[0]].stride,),
+            scales=_scales(in_features, input_shape),
             sampling_ratio=head.POOLER_SAMPLING_RATIO,
             pooler_type=head.POOLER_TYPE,
         )
 
-        # subclasses that were written before from_config existed override this as an instance method
         res5, channels = cls._build_res5_block(cfg)
         ret["res5"] = res5
         ret["box_predictor"] = FastRCNNOutputLayers(cfg, ShapeSpec(channels=channels, height=1, width=1))
@@ -325,6 +327,15 @@ def _check_given_boxes(heads: ROIHeads, instances: list[Instances]) -> None:
 class StandardROIHeads(ROIHeads):
     """RoI heads with a branch each for boxes, masks and keypoints: each pools for itself and shares nothing."""
 
+    box_head: Any
+    box_predictor: Any
+    mask_in_features: Any
+    mask_pooler: ROIPooler | None
+    mask_head: Any
+    keypoint_in_features: Any
+    keypoint_pooler: ROIPooler | None
+    keypoint_head: Any
+
     @configurable
     def __init__(
         self,
@@ -378,7 +389,7 @@ class StandardROIHeads(ROIHeads):
         self.train_on_pred_boxes = train_on_pred_boxes
 
     @classmethod
-    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+    def from_config(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
         ret = super().from_config(cfg)
         ret["train_on_pred_boxes"] = cfg.MODEL.ROI_BOX_HEAD.TRAIN_ON_PRED_BOXES
         # a subclass may still define these as instance methods that set attributes themselves: it then calls them
@@ -512,7 +523,11 @@ class StandardROIHeads(ROIHeads):
         return pooler([features[name] for name in in_features], boxes)
 
 
-def _common_channels(in_features: list[str], input_shape: dict[str, ShapeSpec]) -> int:
+def _scales(in_features: list[str], input_shape: dict[str, Any]) -> tuple[float, ...]:
+    return tuple(1.0 / input_shape[name].stride for name in in_features)
+
+
+def _common_channels(in_features: list[str], input_shape: dict[str, Any]) -> int:
     channels = {name: input_shape[name].channels for name in in_features}
     if len(set(channels.values())) != 1:
         raise ValueError(f"The feature maps of the RoI heads must have equally many channels, got {channels}")
@@ -522,7 +537,7 @@ def _common_channels(in_features: list[str], input_shape: dict[str, ShapeSpec]) 
 def _build_pooler(head_cfg, in_features: list[str], input_shape: dict[str, ShapeSpec]) -> ROIPooler:
     return ROIPooler(
         output_size=head_cfg.POOLER_RESOLUTION,
-        scales=tuple(1.0 / input_shape[name].stride for name in in_features),
+        scales=_scales(in_features, input_shape),
         sampling_ratio=head_cfg.POOLER_SAMPLING_RATIO,
         pooler_type=head_cfg.POOLER_TYPE,
     )
