@@ -1,7 +1,10 @@
 """rcnnkit: a Detectron2 plug-in to fine-tune Faster, Mask and Keypoint R-CNN, with an engine of its own."""
 
+import importlib
+
 from rcnnkit.engine_choice import activate_engine
 
 __version__ = "0.1.0"
 
 activate_engine()
+importlib.import_module("rcnnkit.data")  # registers; not before the engine is chosen

@@ -9,6 +9,7 @@ from rcnnkit.errors import UserError
 # name → (module, one line of help); a module is imported only when its sub-command runs.
 COMMANDS = {
     "info": ("rcnnkit.cli.info", "engine, versions, devices, and what to do about problems"),
+    "sheet": ("rcnnkit.cli.sheet", "draw a contact sheet of a registered data set"),
     "quickstart": ("rcnnkit.cli.quickstart", "train and evaluate a small Mask R-CNN on the embedded data set"),
 }
 

@@ -1,6 +1,5 @@
-"""Look at the data sets of a run before anything is written: their JSON, their records, their image files."""
+"""Look at the data sets of a run before anything is written: their records and their image files."""
 
-import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from rcnnkit.data.coco_check import check_coco_references
 from rcnnkit.errors import UserError
 
 EXIF_ORIENTATION = 274
@@ -47,39 +47,9 @@ def load_records(name: str) -> list[dict]:
                 f"{name}: its annotation file {json_file} is missing; correct the registration or DETECTRON2_DATASETS"
             ) from error
         if json_file is not None:
-            check_coco_json(name, Path(json_file))
+            check_coco_references(name, Path(json_file))
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{name}: cannot be loaded: {reason}") from error
-
-
-def check_coco_json(name: str, path: Path) -> None:
-    """Say what keeps a COCO annotation file from being read: its JSON, a list that is missing, a reference that dangles."""
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise UserError(f"{name}: {path} is truncated or not JSON ({error}); write the file again") from error
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise UserError(
-                f"{name}: {path} is not COCO: it has no list {key!r}; see datasets/README.md for the format"
-            )
-    for key, required in (
-        ("images", ("id", "file_name")),
-        ("categories", ("id", "name")),
-        ("annotations", ("id", "image_id")),
-    ):
-        for position, entry in enumerate(content[key]):
-            absent = [field for field in required if field not in entry]
-            if absent:
-                raise UserError(f"{name}: {path}: {key}[{position}] has no field {absent[0]!r}: {str(entry)[:120]}")
-    known_images = {image["id"] for image in content["images"]}
-    known_categories = {category["id"] for category in content["categories"]}
-    for annotation in content["annotations"]:
-        for field, known in (("image_id", known_images), ("category_id", known_categories)):
-            if annotation.get(field) not in known:
-                raise UserError(
-                    f"{name}: {path}: annotation {annotation['id']} has {field} {annotation.get(field)}, which is not listed"
-                )
 
 
 def _check_images(name: str, records: list[dict]) -> None:

@@ -22,7 +22,6 @@ import numpy as np
 from tqdm import tqdm
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets.coco import load_coco_json
 from rcnnkit.data.mask_outlines import polygons_of_mask
 from rcnnkit.data.shapes_scene import (
     CLASSES,
@@ -133,6 +132,8 @@ def annotate(objects: list[SceneObject], image_id: int, first_id: int) -> list[d
 
 
 def _load(root: Path, split: str, name: str) -> list[dict[str, Any]]:
+    from detectron2.data.datasets.coco import load_coco_json  # on use: registering needs the catalogs only
+
     ensure_shapes(root)
     return load_coco_json(str(_annotation_file(root, split)), str(root / split), name)
 
