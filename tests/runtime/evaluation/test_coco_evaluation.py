@@ -209,13 +209,17 @@ def test_instances_to_coco_json_by_hand():
     assert instances_to_coco_json(instances[:0], 7) == []
 
 
-def test_many_masks_survive_encoding():
-    masks = torch.rand(300, 37, 53) > 0.7
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.5, 0.98, 1.0])
+@pytest.mark.parametrize("size", [(1, 1), (1, 20), (20, 1), (37, 53)])
+def test_masks_are_encoded_as_by_pycocotools(density, size):
+    masks = torch.rand(300, *size) < density
+    masks[::3, :, : size[1] // 2] = True  # whole columns: runs that go on in the next one
+    masks[1::3, : size[0] // 2] = False
     instances = _instances([[0.0, 0.0, 1.0, 1.0]] * 300, [0] * 300)
     instances.pred_masks = masks
-    rows = instances_to_coco_json(instances, 1)
-    decoded = np.stack([mask_util.decode(row["segmentation"]) for row in rows])
-    assert np.array_equal(decoded.astype(bool), masks.numpy())
+    for row, mask in zip(instances_to_coco_json(instances, 1), masks.numpy()):
+        expected = mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
+        assert row["segmentation"] == {"size": list(size), "counts": expected["counts"].decode()}
 
 
 def test_greedy_overlaps_by_hand():

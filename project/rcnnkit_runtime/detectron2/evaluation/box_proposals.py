@@ -63,8 +63,8 @@ def _evaluate_box_proposals(
             continue
         num_pos += len(annotations)
         best = proposals.objectness_logits.argsort(descending=True)[:limit]
-        gt_boxes = [BoxMode.convert(ann["bbox"], BoxMode.XYWH_ABS, BoxMode.XYXY_ABS) for ann in annotations]
-        gt_boxes = Boxes(torch.as_tensor(gt_boxes, dtype=torch.float32).reshape(-1, 4))
+        corners = [BoxMode.convert(ann["bbox"], BoxMode.XYWH_ABS, BoxMode.XYXY_ABS) for ann in annotations]
+        gt_boxes = Boxes(torch.as_tensor(corners, dtype=torch.float32).reshape(-1, 4))
         overlaps.append(_greedy_overlaps(pairwise_iou(proposals.proposal_boxes[best], gt_boxes)))
 
     gt_overlaps = torch.cat(overlaps) if overlaps else torch.zeros(0, dtype=torch.float32)

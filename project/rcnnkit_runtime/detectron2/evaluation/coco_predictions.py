@@ -55,18 +55,39 @@ def _text(counts: str | bytes) -> str:
 
 
 def _encode_masks(masks: Any) -> list[dict[str, Any]]:
-    """Run-length encode N masks of one image at once.
+    """Run-length encode the N masks of one image; only the part of a mask that holds the object is read twice.
 
     Args:
         masks: tensor, or an object with `.tensor`, of shape [N, H, W].
     """
-    masks = torch.as_tensor(getattr(masks, "tensor", masks))
-    # COCO's runs go down the columns: (H, W, N) in Fortran order is [N, W, H] in memory.
-    columns = masks.bool().transpose(1, 2).contiguous().numpy().view(np.uint8)
-    rles = mask_util.encode(columns.transpose(2, 1, 0))
-    for rle in rles:
-        rle["counts"] = _text(rle["counts"])
-    return rles
+    pixels = torch.as_tensor(getattr(masks, "tensor", masks)).bool().contiguous().numpy()
+    return [_encode_mask(mask) for mask in pixels]
+
+
+def _encode_mask(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's compressed run lengths of a mask [H, W]; the runs go down the columns."""
+    height, width = mask.shape
+    rows = np.flatnonzero(mask.any(axis=1))
+    if len(rows) == 0:
+        runs = np.array([height * width])
+    else:
+        top, bottom = int(rows[0]), int(rows[-1]) + 1
+        columns = np.flatnonzero(mask[top:bottom].any(axis=0))
+        left, right = int(columns[0]), int(columns[-1]) + 1
+        # One empty row below keeps the runs of neighbouring columns apart; one zero in front starts the first run.
+        part_height = bottom - top + 1
+        part = np.zeros(1 + (right - left) * part_height, dtype=bool)
+        part[1:].reshape(right - left, part_height)[:, :-1] = mask[top:bottom, left:right].T
+        column, row = np.divmod(np.flatnonzero(part[1:] != part[:-1]), part_height)
+        ends = (left + column) * height + top + row
+        if part_height > height:  # where a run ends at the lower edge, the next one may go on at the upper edge
+            joined = np.flatnonzero(ends[1:] == ends[:-1])
+            ends = np.delete(ends, np.concatenate([joined, joined + 1]))
+        runs = np.diff(np.concatenate([[0], ends, [height * width]]))
+        if runs[-1] == 0:
+            runs = runs[:-1]
+    rle = mask_util.frPyObjects({"size": [height, width], "counts": runs.tolist()}, height, width)
+    return {"size": [height, width], "counts": _text(rle["counts"])}
 
 
 def to_dataset_categories(

@@ -40,6 +40,9 @@ class COCOeval_opt(COCOeval):
     effect, and `evalImgs` (the matches of single images) is not filled.
     """
 
+    # None: pycocotools itself did the work.
+    _fast_result: dict[str, Any] | None
+
     def evaluate(self) -> None:
         """Match detections with ground truth and accumulate precision and recall."""
         if not _ids_are_integers(self.cocoGt):
@@ -58,7 +61,7 @@ class COCOeval_opt(COCOeval):
         engine.evaluate()
         self.ious = engine.ious
         self._paramsEval = copy.deepcopy(params)
-        self._fast_result: dict[str, Any] | None = engine.eval
+        self._fast_result = engine.eval
         logger.info(f"COCOeval_opt.evaluate() took {time.perf_counter() - tic:0.2f} seconds.")
 
     def accumulate(self, p: Any = None) -> None:

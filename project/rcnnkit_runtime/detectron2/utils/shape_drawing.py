@@ -77,9 +77,9 @@ class ShapeDrawing:
         )
         return self.output
 
-    def draw_circle(self, circle_coord: Sequence[float], color: Any, radius: float = 3) -> VisImage:
+    def draw_circle(self, circle_coord: tuple[float, float], color: Any, radius: float = 3) -> VisImage:
         """Draw a filled circle around (x, y); `radius` in pixels."""
-        self.output.ax.add_patch(mpl_patches.Circle(tuple(circle_coord), radius=radius, fill=True, color=color))
+        self.output.ax.add_patch(mpl_patches.Circle(circle_coord, radius=radius, fill=True, color=color))
         return self.output
 
     def draw_line(
@@ -87,7 +87,7 @@ class ShapeDrawing:
         x_data: Sequence[float],
         y_data: Sequence[float],
         color: Any,
-        linestyle: str = "-",
+        linestyle: Any = "-",
         linewidth: float | None = None,
     ) -> VisImage:
         """Draw a line through the points (x_data[i], y_data[i])."""
@@ -116,7 +116,7 @@ class ShapeDrawing:
             text: written in the middle of each large part.
             area_threshold: parts of a mask with fewer pixels are left out.
         """
-        color = mplc.to_rgb(random_color(rgb=True, maximum=1) if color is None else color)
+        color = mplc.to_rgb(tuple(random_color(rgb=True, maximum=1)) if color is None else color)
         threshold = area_threshold or 0
         binary_mask = np.asarray(binary_mask).astype(np.uint8)
         mask = GenericMask(binary_mask, self.output.height, self.output.width)
@@ -136,7 +136,7 @@ class ShapeDrawing:
         self, soft_mask: Any, color: Any = None, *, text: str | None = None, alpha: float = 0.5
     ) -> VisImage:
         """Fill a mask [H, W] of values in [0, 1] with that opacity, times `alpha`."""
-        color = mplc.to_rgb(random_color(rgb=True, maximum=1) if color is None else color)
+        color = mplc.to_rgb(tuple(random_color(rgb=True, maximum=1)) if color is None else color)
         soft_mask = np.asarray(soft_mask, dtype=np.float32)
         self._show_rgba(color, soft_mask * alpha)
         if text is not None:
@@ -181,7 +181,7 @@ class ShapeDrawing:
 
     def _draw_text_in_mask(self, binary_mask: np.ndarray, text: str, color: Any) -> None:
         """Write `text` in the middle of the largest part of a mask and of each other large part."""
-        number, parts, stats, _ = cv2.connectedComponentsWithStats(binary_mask, 8)
+        number, parts, stats, _ = cv2.connectedComponentsWithStats(binary_mask, connectivity=8)
         if number < 2:
             return
         areas = stats[1:, cv2.CC_STAT_AREA]

@@ -254,7 +254,7 @@ class Visualizer(ShapeDrawing):
         for index in order if keypoints is not None else ():
             self.draw_and_connect_keypoints(keypoints[index])
         # Texts come last: a label under a later object's mask could not be read.
-        for index in order if labels is not None else ():
+        for index in order if labels else ():
             self._draw_label(labels[index], extents[index], colors[index], None if masks is None else masks[index])
         return self.output
 
@@ -288,7 +288,7 @@ class Visualizer(ShapeDrawing):
         label_size = (0.42 * line * len(text), line)
         small = (x1 - x0) * (y1 - y0) < _SMALL_OBJECT_AREA_THRESH
         image_size = (self.output.width, self.output.height)
-        left, top = place_label(extent, label_size, image_size, self._placed_labels, avoid_inside=small)
+        left, top = place_label(extent.tolist(), label_size, image_size, self._placed_labels, avoid_inside=small)
         self._placed_labels.append((left, top, left + label_size[0], top + label_size[1]))
         self.draw_text(
             text,
@@ -345,7 +345,7 @@ class Visualizer(ShapeDrawing):
         colors = [tuple(channel / 255 for channel in self.metadata.thing_colors[index]) for index in classes]
         return [self._jitter(color) for color in colors] if jittering else colors
 
-    def _jitter(self, color: Sequence[float]) -> tuple[float, float, float]:
+    def _jitter(self, color: Any) -> tuple[float, float, float]:
         """A colour near `color`: each channel moved by at most 0.2."""
         moved = np.asarray(mplc.to_rgb(color)) + np.random.default_rng().uniform(-0.2, 0.2, size=3)
         return tuple(np.clip(moved, 0.0, 1.0))
