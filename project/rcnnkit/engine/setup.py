@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_argument_parser
 from rcnnkit.config import add_rcnnkit_config, validate_config
+from rcnnkit.data.custom import register_custom_datasets
 from rcnnkit.errors import UserError, nearest
 
 
@@ -36,6 +37,7 @@ def config_from_arguments(arguments: argparse.Namespace) -> CfgNode:
     merge_overrides(cfg, arguments.opts)
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, arguments.device)
     check_processes(arguments.num_gpus, cfg.MODEL.DEVICE)
+    register_custom_datasets(cfg.DATASETS.CUSTOM)
     validate_config(cfg)
     check_output_dir(cfg.OUTPUT_DIR)
     return cfg

@@ -1,0 +1,85 @@
+"""Data sets that a config names itself: the entries of `DATASETS.CUSTOM`, each a COCO JSON file and a folder of images."""
+
+import colorsys
+from collections.abc import Sequence
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+
+from rcnnkit.data.coco_check import check_coco_structure
+from rcnnkit.errors import UserError, nearest
+
+FIELDS = ("name", "json", "images")
+
+
+def register_custom_datasets(entries: Sequence[dict]) -> None:
+    """Register each entry, with its classes and keypoints; the records are read when they are first used.
+
+    Args:
+        entries: dictionaries with `name` (what `DATASETS.TRAIN` and `TEST` say), `json` (a COCO annotation file) and
+            `images` (the folder that its `file_name`s are relative to; by default the folder of the JSON).
+
+    Raises:
+        UserError: an entry with an unknown or missing field, a file that is not there or not COCO, or a name that is taken
+            by other data.
+    """
+    for position, entry in enumerate(entries):
+        where = f"DATASETS.CUSTOM[{position}]"
+        name, json_file, images = _fields(where, entry)
+        described = {"json_file": str(json_file), "image_root": str(images), "evaluator_type": "coco"}
+        if name in DatasetCatalog.list():
+            registered = {key: MetadataCatalog.get(name).get(key) for key in described}
+            if registered != described:
+                raise UserError(
+                    f"{where}: the name {name!r} is taken by {registered}, this entry is {described}; rename it"
+                )
+            continue
+        categories = check_coco_structure(name, json_file)["categories"]
+        DatasetCatalog.register(name, lambda j=json_file, i=images, n=name: load_coco_json(str(j), str(i), n))
+        MetadataCatalog.get(name).set(**described, **keypoint_metadata(categories))
+        MetadataCatalog.get(name).thing_classes = [c["name"] for c in sorted(categories, key=lambda c: c["id"])]
+
+
+def keypoint_metadata(categories: Sequence[dict]) -> dict:
+    """The keypoints of a COCO file as metadata: names, flip pairs (by `left` and `right` in the names) and skeleton.
+
+    Empty where no category has keypoints. The skeleton's colours go round the hue circle.
+    """
+    with_points = [category for category in categories if category.get("keypoints")]
+    if not with_points:
+        return {}
+    names = with_points[0]["keypoints"]
+    flipped = [(name, name.replace("left", "right")) for name in names if "left" in name]
+    limbs = [(names[a - 1], names[b - 1]) for a, b in with_points[0].get("skeleton", [])]
+    return {
+        "keypoint_names": tuple(names),
+        "keypoint_flip_map": tuple(pair for pair in flipped if pair[1] in names),
+        "keypoint_connection_rules": [(a, b, _hue(i / len(limbs))) for i, (a, b) in enumerate(limbs)],
+    }
+
+
+def _hue(fraction: float) -> tuple[int, int, int]:
+    """A saturated RGB colour (0 … 255) at a fraction of the hue circle."""
+    red, green, blue = colorsys.hsv_to_rgb(fraction, 0.9, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _fields(where: str, entry: dict) -> tuple[str, Path, Path]:
+    if not isinstance(entry, dict):
+        raise UserError(f"{where} is {entry!r}; an entry has the fields {', '.join(FIELDS)}")
+    for field in entry:
+        if field not in FIELDS:
+            raise UserError(
+                f"{where} has the unknown field {field!r}; nearest: {', '.join(nearest(str(field), FIELDS, 3))}"
+            )
+    for field in ("name", "json"):
+        if not entry.get(field):
+            raise UserError(f"{where} has no {field!r}; an entry has the fields {', '.join(FIELDS)}")
+    json_file = Path(entry["json"])
+    images = Path(entry.get("images") or json_file.parent)
+    if not json_file.is_file():
+        raise UserError(f"{where}: the annotation file {json_file} is missing")
+    if not images.is_dir():
+        raise UserError(f"{where}: the folder of images {images} is missing")
+    return str(entry["name"]), json_file, images

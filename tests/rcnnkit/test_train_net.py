@@ -1,0 +1,266 @@
+"""train_net.py: training, resuming, evaluating; and each kind of bad input: one line, exit status 2, nothing written."""
+
+import json
+import logging
+import pickle
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.logger import setup_logger
+from PIL import Image
+
+from tests.rcnnkit import tiny
+
+CANARY = Path("canary")
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    yield tiny.write_data_set(folder)
+    if "tiny" in DatasetCatalog.list():
+        DatasetCatalog.remove("tiny")
+        MetadataCatalog.remove("tiny")
+
+
+@pytest.fixture
+def train(repository, data, tmp_path, monkeypatch, capfd):
+    """Run train_net.py in this process with the tiny data set; returns (exit status, lines on stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*more: str, output: Path = tmp_path / "output") -> tuple[int, list[str]]:
+        monkeypatch.setattr(sys, "argv", ["train_net.py", *tiny.command(repository, data, output, *more)])
+        forget_loggers()
+        capfd.readouterr()
+        try:
+            runpy.run_path(str(repository / "train_net.py"), run_name="__main__")
+            status = 0
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, capfd.readouterr().err.strip().splitlines()
+
+    return run
+
+
+def forget_loggers() -> None:
+    """Drop the handlers of an earlier run in this process; their streams belong to another test."""
+    setup_logger.cache_clear()
+    for name in (None, "detectron2", "fvcore", "rcnnkit"):
+        logger = logging.getLogger(name)
+        for handler in [h for h in logger.handlers if type(h) in (logging.StreamHandler, logging.FileHandler)]:
+            logger.removeHandler(handler)
+
+
+@pytest.fixture
+def refused(train, tmp_path):
+    """Run with bad input: exit status 2, one line, no output folder; returns the line."""
+
+    def run(*more: str) -> str:
+        status, lines = train(*more)
+        assert status == 2, lines
+        own = [line for line in lines if line.startswith("train_net.py: ")]
+        assert len(own) == 1 and own[0] == lines[-1] and "Traceback" not in "\n".join(lines), lines
+        assert not (tmp_path / "output").exists()
+        return own[0]
+
+    return run
+
+
+def losses(output: Path) -> dict[int, float]:
+    lines = map(json.loads, (output / "metrics.json").read_text().splitlines())
+    return {line["iteration"]: line["total_loss"] for line in lines if "total_loss" in line}
+
+
+def test_trains_resumes_and_evaluates(train, tmp_path):
+    output = tmp_path / "output"
+    assert train("SOLVER.MAX_ITER", "2")[0] == 0
+    for name in ("config.yaml", "log.txt", "metrics.json", "last_checkpoint", "model_0000001.pth", "model_final.pth",
+                 "inference/coco_instances_results.json"):  # fmt: skip
+        assert (output / name).is_file(), name
+    assert list(output.glob("events.out.tfevents.*"))
+    assert train("--resume")[0] == 0
+    assert 3 in losses(output)
+    assert "Starting training from iteration 2" in (output / "log.txt").read_text()
+    (output / "inference" / "coco_instances_results.json").unlink()
+    assert train("--eval-only", "MODEL.WEIGHTS", str(output / "model_final.pth"))[0] == 0
+    assert (output / "inference" / "coco_instances_results.json").is_file()
+
+
+class TestConfig:
+    def test_missing_file_names_the_nearest(self, refused, repository):
+        line = refused(f"--config-file={repository / 'configs' / 'quick' / 'mask_rcnn_R_18_FPN_shape.yaml'}")
+        assert "no such config file" in line and "mask_rcnn_R_18_FPN_shapes.yaml" in line
+
+    def test_unknown_key_in_a_file(self, refused, tmp_path):
+        (tmp_path / "bad.yaml").write_text("SOLVER:\n  BASE_LEARNING_RATE: 0.1\n")
+        line = refused(f"--config-file={tmp_path / 'bad.yaml'}")
+        assert "bad.yaml" in line and "SOLVER.BASE_LEARNING_RATE" in line and "nearest" in line
+
+    def test_file_that_is_not_yaml(self, refused, tmp_path):
+        (tmp_path / "bad.yaml").write_text("MODEL: [unclosed")
+        assert "bad.yaml" in refused(f"--config-file={tmp_path / 'bad.yaml'}")
+
+    def test_file_that_would_run_code(self, refused, tmp_path):
+        (tmp_path / "bad.yaml").write_text("OUTPUT_DIR: !!python/object/apply:pathlib.Path.touch [canary]")
+        refused(f"--config-file={tmp_path / 'bad.yaml'}")
+        assert not (tmp_path / CANARY).exists()
+
+    def test_unknown_key_as_override(self, refused):
+        assert "SOLVER.BASE_LR" in refused("SOLVER.BASELR", "0.1")
+
+    def test_value_of_the_wrong_type(self, refused):
+        line = refused("SOLVER.MAX_ITER", "many")
+        assert "SOLVER.MAX_ITER many" in line
+
+    def test_override_without_a_value(self, refused):
+        assert "no value" in refused("SOLVER.MAX_ITER")
+
+
+class TestDataSet:
+    def test_unregistered_name_lists_the_nearest(self, refused):
+        line = refused("DATASETS.TRAIN", "('shapes_trian',)")
+        assert "shapes_trian" in line and "shapes_train" in line
+
+    def test_missing_json(self, refused, data):
+        data.unlink()
+        assert "tiny.json is missing" in refused()
+
+    def test_truncated_json(self, refused, data):
+        data.write_bytes(data.read_bytes()[:-40])
+        line = refused()
+        assert "tiny.json" in line and "truncated or not JSON" in line
+
+    def test_json_that_is_not_coco(self, refused, data):
+        data.write_text('{"shapes": []}')
+        line = refused()
+        assert "tiny.json is not COCO" in line and "'images'" in line
+
+    def test_annotation_of_an_unlisted_image(self, refused, data):
+        content = json.loads(data.read_text())
+        content["annotations"][3]["image_id"] = 99
+        data.write_text(json.dumps(content))
+        line = refused()
+        assert "annotation" in line and "99" in line and "tiny.json" in line
+
+    def test_wrong_number_of_classes(self, refused):
+        line = refused("MODEL.ROI_HEADS.NUM_CLASSES", "3")
+        assert "'tiny' has 2 classes (bright, dark)" in line and "set it to 2" in line
+
+    def test_unknown_field_of_an_entry(self, refused):
+        assert "'jsn'" in refused("DATASETS.CUSTOM", "[{'name': 'tiny', 'jsn': 'x'}]")
+
+
+class TestImage:
+    def test_missing(self, refused, data):
+        (data.parent / "3.png").unlink()
+        line = refused()
+        assert "image 3" in line and "3.png" in line and "missing" in line
+
+    @pytest.mark.parametrize("suffix", ["png", "jpg"])
+    def test_truncated(self, refused, data, suffix):
+        image = data.parent / f"2.{suffix}"
+        with Image.open(data.parent / "2.png") as original:
+            original.save(image)
+        data.write_text(data.read_text().replace("2.png", image.name))
+        image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
+        line = refused()
+        assert "image 2" in line and image.name in line and "truncated or damaged" in line
+
+    def test_of_another_size(self, refused, data):
+        Image.new("RGB", (64, 48)).save(data.parent / "4.png")
+        line = refused()
+        assert "4.png" in line and "64x48" in line and "64x64" in line
+
+
+class TestCheckpoint:
+    def test_missing(self, refused, tmp_path):
+        assert "no such file" in refused("MODEL.WEIGHTS", str(tmp_path / "gone.pth"))
+
+    def test_empty(self, refused, tmp_path):
+        (tmp_path / "weights.pth").touch()
+        assert "empty" in refused("MODEL.WEIGHTS", str(tmp_path / "weights.pth"))
+
+    def test_truncated(self, refused, tmp_path):
+        path = tmp_path / "weights.pth"
+        torch.save({"model": {"a": torch.zeros(1000)}}, path)
+        path.write_bytes(path.read_bytes()[:2000])
+        line = refused("MODEL.WEIGHTS", str(path))
+        assert "weights.pth" in line and "truncated" in line
+
+    def test_of_another_architecture(self, refused, tmp_path):
+        path = tmp_path / "weights.pth"
+        torch.save(
+            {
+                "model": {
+                    "backbone.bottom_up.stem.conv1.weight": torch.zeros(64, 3, 7, 7),
+                    "head.weight": torch.zeros(1),
+                }
+            },
+            path,
+        )
+        for more in ((), ("--eval-only",)):
+            line = refused("MODEL.WEIGHTS", str(path), *more)
+            assert "another architecture" in line and "missing" in line
+            assert (
+                "head.weight" in line
+                and "backbone.bottom_up.stem.conv1.weight (64, 3, 7, 7) instead of (8, 3, 7, 7)" in line
+            )
+
+    @pytest.mark.parametrize("suffix", ["pth", "pkl"])
+    def test_holding_code(self, refused, tmp_path, suffix):
+        path = tmp_path / f"weights.{suffix}"
+        if suffix == "pth":
+            torch.save({"model": {"a": TouchesCanary()}}, path)
+        else:
+            path.write_bytes(pickle.dumps({"model": {"a": TouchesCanary()}}))
+        line = refused("MODEL.WEIGHTS", str(path))
+        assert f"weights.{suffix}" in line and "holds code" in line
+        assert not (tmp_path / CANARY).exists()
+
+    def test_evaluation_without_weights(self, refused):
+        assert "MODEL.WEIGHTS" in refused("--eval-only")
+
+
+class TouchesCanary:
+    """Creates a file when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (CANARY,)
+
+
+def test_output_dir_that_is_a_file(train, tmp_path):
+    blocked = tmp_path / "taken"
+    blocked.write_text("mine")
+    status, lines = train(output=blocked / "run")
+    assert status == 2 and "is not a folder" in lines[-1]
+    assert blocked.read_text() == "mine"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="counts this machine's GPUs as none")
+def test_more_gpus_than_there_are(refused):
+    assert "this machine has 0" in refused("--num-gpus=8")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_device_that_is_not_there(refused):
+    assert "--device cuda:3" in refused("--device=cuda:3")
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights_change(train, data, tmp_path):
+    weights = tmp_path / "start.pth"
+    assert train("SOLVER.MAX_ITER", "1", "DATASETS.TEST", "()")[0] == 0
+    checkpoint = torch.load(tmp_path / "output" / "model_final.pth", weights_only=True)
+    key = next(name for name in checkpoint["model"] if name.endswith("cls_score.bias"))
+    checkpoint["model"][key][:] = float("nan")
+    torch.save({"model": checkpoint["model"]}, weights)
+    output = tmp_path / "second"
+    status, lines = train("MODEL.WEIGHTS", str(weights), "DATASETS.TEST", "()", output=output)
+    assert status == 2
+    own = next(line for line in lines if line.startswith("train_net.py: "))
+    assert "iteration 0" in own and "loss_cls nan" in own and str(data.parent) in own and ".png" in own
+    assert not list(output.glob("model_*.pth"))
