@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -154,4 +155,13 @@ def _to_channels_first(image: np.ndarray) -> torch.Tensor:
     """(H, W, C) array → contiguous (C, H, W) tensor that owns its memory, which the loader shares cheaply."""
     if image.ndim == 2:
         image = image[:, :, None]
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    if image.dtype != np.uint8 or image.shape[2] != 3:
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    # a mirrored image is a reversed view, slow to copy: split it unmirrored, mirror the planes
+    is_mirrored = image.strides[1] < 0
+    if is_mirrored:
+        image = image[:, ::-1]
+    planes = np.empty((3, *image.shape[:2]), dtype=np.uint8)
+    cv2.split(np.ascontiguousarray(image), list(planes))
+    tensor = torch.from_numpy(planes)
+    return tensor.flip(2) if is_mirrored else tensor

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import pycocotools.mask as mask_util
 import torch
@@ -78,7 +79,10 @@ def convert_PIL_to_numpy(image: Image.Image, format: str | None) -> np.ndarray:
     if format == "L":
         return np.expand_dims(array, -1)
     if format == "BGR":
-        return array[:, :, ::-1]
+        # whole, not a reversed view: every later copy of such a view is slow
+        swapped = np.empty_like(array)
+        cv2.mixChannels([array], [swapped], [0, 2, 1, 1, 2, 0])
+        return swapped
     if format == "YUV-BT.601":
         return np.dot(array / 255.0, np.array(_M_RGB2YUV).T)
     return array
