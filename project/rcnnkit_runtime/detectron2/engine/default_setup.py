@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import sys
 from typing import Any
 
 import torch
@@ -69,7 +70,9 @@ def _save_config(cfg: Any, output_dir: str, logger: logging.Logger) -> None:
 
 
 def _highlight(code: str, filename: str) -> str:
-    """Code with terminal colours, where pygments is installed and the terminal shows them."""
+    """Code with terminal colours, where pygments is installed and a terminal shows them."""
+    if not sys.stdout.isatty():
+        return code
     try:
         import pygments
         from pygments.formatters import Terminal256Formatter

@@ -28,7 +28,9 @@ def check_losses_are_finite(loss_dict: Mapping[str, torch.Tensor], iteration: in
                 return
         elif finite.item():
             return
-    raise non_finite_loss_error({name: float(loss) for name, loss in loss_dict.items()}, iteration)
+    raise non_finite_loss_error(
+        {name: loss.detach().float().sum().item() for name, loss in loss_dict.items()}, iteration
+    )
 
 
 def non_finite_loss_error(losses: Mapping[str, float], iteration: int) -> FloatingPointError:

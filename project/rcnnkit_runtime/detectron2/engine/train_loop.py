@@ -269,7 +269,7 @@ class SimpleTrainer(TrainerBase):
         if not comm.is_main_process():
             return
         storage.put_scalar("data_time", np.max([each.pop("data_time") for each in gathered]), cur_iter=cur_iter)
-        means = {name: float(np.mean([each[name] for each in gathered])) for name in gathered[0]}
+        means: dict[str, Any] = {name: float(np.mean([each[name] for each in gathered])) for name in gathered[0]}
         total = sum(means.values())
         if not np.isfinite(total):
             raise non_finite_loss_error(means, cur_iter)

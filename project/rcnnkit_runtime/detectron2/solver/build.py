@@ -141,7 +141,7 @@ def _with_bias_options(
 
 def _expand_param_groups(params: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One group per parameter; of a parameter that comes twice, the later options win."""
-    expanded: dict[torch.nn.Parameter, dict[str, Any]] = defaultdict(dict)
+    expanded: dict[torch.Tensor, dict[str, Any]] = defaultdict(dict)
     for group in params:
         members = group["params"]
         options = {key: value for key, value in group.items() if key != "params"}
