@@ -4,9 +4,9 @@ A file of pickled weights can hold code. `.pth` goes through `torch.load(weights
 scanned here, opcode by opcode and without running it, for anything but numpy arrays and plain containers.
 """
 
-import os
 import pickle
 import pickletools
+import re
 from pathlib import Path
 
 import torch
@@ -109,14 +109,15 @@ def check_pickle(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
+    for raised in (error, error.__cause__):
+        # torch names the global that it refuses; the rest of its text advises to load the file in a way that runs code
+        named = re.search(r"\bGLOBAL ([\w.]+)", str(raised)) if isinstance(raised, pickle.UnpicklingError) else None
+        if named:
+            return f"{path}: holds code ({named.group(1)}) and is refused; nothing of it was run"
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if isinstance(error, pickle.UnpicklingError) and "weights_only" in str(error).lower().replace(" ", "_"):
-        return f"{path}: holds code or objects that are not weights, and is refused; nothing of it was run ({reason})"
-    if str(path) in reason:
-        return reason
-    return (
-        f"{path}: is truncated or is not a checkpoint ({reason}); copy the file again ({os.path.getsize(path)} bytes)"
-    )
+    if isinstance(error, pickle.UnpicklingError):
+        reason = "its pickle cannot be read"
+    return f"{path}: is truncated or is not a checkpoint ({reason}); copy the file again ({path.stat().st_size} bytes)"
 
 
 def _compare(path: Path, model: torch.nn.Module, incompatible, whole: bool) -> None:
