@@ -254,8 +254,9 @@ class Visualizer(ShapeDrawing):
         for index in order if keypoints is not None else ():
             self.draw_and_connect_keypoints(keypoints[index])
         # Texts come last: a label under a later object's mask could not be read.
-        for index in order if labels else ():
-            self._draw_label(labels[index], extents[index], colors[index], None if masks is None else masks[index])
+        texts = labels or ()
+        for index in order if texts else ():
+            self._draw_label(texts[index], extents[index], colors[index], None if masks is None else masks[index])
         return self.output
 
     def overlay_rotated_instances(self, boxes: Any = None, labels: Any = None, assigned_colors: Any = None) -> VisImage:
