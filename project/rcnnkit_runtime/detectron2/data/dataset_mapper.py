@@ -156,7 +156,7 @@ def _to_channels_first(image: np.ndarray) -> torch.Tensor:
     if image.ndim == 2:
         image = image[:, :, None]
     if image.dtype != np.uint8 or image.shape[2] != 3:
-        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))
     # a mirrored image is a reversed view, slow to copy: split it unmirrored, mirror the planes
     is_mirrored = image.strides[1] < 0
     if is_mirrored:

@@ -39,7 +39,7 @@ def test_two_processes_see_the_stream_once(monkeypatch):
 
 
 def test_training_size_is_checked():
-    with pytest.raises(ValueError, match="positive int. Got 0"):
+    with pytest.raises(ValueError, match=r"positive int\. Got 0"):
         TrainingSampler(0)
     with pytest.raises(TypeError, match="expects an int"):
         TrainingSampler(5.0)
