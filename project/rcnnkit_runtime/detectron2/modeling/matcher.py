@@ -10,6 +10,8 @@ import math
 
 import torch
 
+from detectron2.layers import nonzero_tuple
+
 __all__ = ["Matcher"]
 
 
@@ -55,7 +57,7 @@ class Matcher:
             return matches, torch.full((num_predictions,), self.labels[0], dtype=torch.int8, device=device)
 
         if not torch.jit.is_tracing():
-            assert bool((match_quality_matrix >= 0).all()), "match qualities must be non-negative numbers"
+            assert bool(match_quality_matrix.min() >= 0), "match qualities must be non-negative numbers"
         best_quality, matches = match_quality_matrix.max(dim=0)
         # Equal neighbouring thresholds leave an empty bin, which bucketize never returns.
         inner = best_quality.new_tensor(self.thresholds[1:-1])
@@ -71,4 +73,4 @@ class Matcher:
         Only the label changes: such a prediction stays matched to *its* best element, which may be another one.
         """
         best_per_gt = match_quality_matrix.amax(dim=1, keepdim=True)
-        match_labels[(match_quality_matrix == best_per_gt).any(dim=0)] = 1
+        match_labels[nonzero_tuple(match_quality_matrix == best_per_gt)[1]] = 1
