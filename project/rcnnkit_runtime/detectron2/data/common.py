@@ -130,7 +130,7 @@ class _TorchSerializedList:
         if not 0 <= position < size:
             raise IndexError(f"index {idx} is out of range for a list of {size} records")
         start = 0 if position == 0 else int(self._addr[position - 1])
-        return pickle.loads(memoryview(self._lst[start : int(self._addr[position])].numpy()))
+        return pickle.loads(self._lst[start : int(self._addr[position])].numpy().data)
 
 
 _DEFAULT_DATASET_FROM_LIST_SERIALIZE_METHOD: Callable[[list], Any] = _TorchSerializedList

@@ -95,7 +95,7 @@ class DatasetMapper:
 
     def _owned(self, annotation: dict) -> dict:
         """A copy of the annotation that may be changed, without what no task needs; values are never written into."""
-        unused = () if self.use_instance_mask else (_MASK_KEY,)
+        unused: tuple[str, ...] = () if self.use_instance_mask else (_MASK_KEY,)
         unused += () if self.use_keypoint else (_KEYPOINT_KEY,)
         owned = {key: value for key, value in annotation.items() if key not in unused}
         if self.use_keypoint and self.keypoint_hflip_indices is not None and not len(owned.get(_KEYPOINT_KEY, ())):

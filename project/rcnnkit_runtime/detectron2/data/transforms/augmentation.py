@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import pprint
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fvcore.transforms.transform import Transform, TransformList
@@ -74,6 +74,10 @@ class Augmentation:
     """
 
     input_args: tuple[str, ...] | None = None
+
+    if TYPE_CHECKING:  # the attributes that _init sets
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def _init(self, params: dict[str, Any] | None = None) -> None:
         """Store the constructor's arguments (`locals()`) as attributes."""

@@ -22,12 +22,11 @@ from fvcore.transforms.transform import (
     TransformList,
     VFlipTransform,
 )
-from PIL import Image
 
 from detectron2.structures import Boxes, pairwise_iou
 
 from .augmentation import Augmentation, _transform_to_aug
-from .transform import ExtentTransform, ResizeTransform, RotationTransform
+from .transform import BILINEAR, ExtentTransform, ResizeTransform, RotationTransform
 
 __all__ = [
     "FixedSizeCrop",
@@ -91,7 +90,7 @@ class RandomFlip(Augmentation):
 class Resize(Augmentation):
     """Resize to `shape`, (h, w) or one int for both."""
 
-    def __init__(self, shape, interp=Image.BILINEAR):
+    def __init__(self, shape, interp=BILINEAR):
         if isinstance(shape, int):
             shape = (shape, shape)
         shape = tuple(shape)
@@ -111,7 +110,7 @@ class ResizeShortestEdge(Augmentation):
         interp: PIL resampling filter.
     """
 
-    def __init__(self, short_edge_length, max_size=sys.maxsize, sample_style="range", interp=Image.BILINEAR):
+    def __init__(self, short_edge_length, max_size=sys.maxsize, sample_style="range", interp=BILINEAR):
         super().__init__()
         if sample_style not in ("range", "choice"):
             raise AssertionError(f"sample_style must be 'range' or 'choice', got {sample_style!r}")
@@ -155,7 +154,7 @@ class ResizeScale(Augmentation):
         max_scale: float,
         target_height: int,
         target_width: int,
-        interp: int = Image.BILINEAR,
+        interp: int = BILINEAR,
     ):
         super().__init__()
         self._init(locals())
@@ -222,14 +221,14 @@ class FixedSizeCrop(Augmentation):
 
     def _get_crop(self, image: np.ndarray) -> Transform:
         in_h, in_w = image.shape[:2]
-        out_h, out_w = self.crop_size  # type: ignore[misc]
+        out_h, out_w = self.crop_size
         room = np.maximum(np.array([in_h - out_h, in_w - out_w]), 0)
         y0, x0 = np.round(room * np.random.uniform(0.0, 1.0)).astype(int)
         return CropTransform(x0, y0, out_w, out_h, in_w, in_h)
 
     def _get_pad(self, image: np.ndarray) -> Transform:
         in_h, in_w = image.shape[:2]
-        out_h, out_w = self.crop_size  # type: ignore[misc]
+        out_h, out_w = self.crop_size
         pad_h, pad_w = max(out_h - in_h, 0), max(out_w - in_w, 0)
         kept_h, kept_w = min(in_h, out_h), min(in_w, out_w)
         return PadTransform(0, 0, pad_w, pad_h, kept_w, kept_h, self.pad_value, self.seg_pad_value)
@@ -415,7 +414,7 @@ class RandomLighting(Augmentation):
 class RandomResize(Augmentation):
     """Resize to one of `shape_list`, a list of (h, w)."""
 
-    def __init__(self, shape_list, interp=Image.BILINEAR):
+    def __init__(self, shape_list, interp=BILINEAR):
         self._init(locals())
 
     def get_transform(self, image: np.ndarray) -> Transform:

@@ -17,6 +17,9 @@ from PIL import Image
 
 __all__ = ["ColorTransform", "ExtentTransform", "PILColorTransform", "ResizeTransform", "RotationTransform"]
 
+# plain ints, as configs and signatures show them
+NEAREST, BILINEAR = Image.Resampling.NEAREST.value, Image.Resampling.BILINEAR.value
+
 _TORCH_MODES = {
     Image.Resampling.NEAREST: "nearest",
     Image.Resampling.BILINEAR: "bilinear",
@@ -46,7 +49,7 @@ class ExtentTransform(Transform):
         fill: value for pixels outside the source.
     """
 
-    def __init__(self, src_rect, output_size, interp=Image.BILINEAR, fill=0):
+    def __init__(self, src_rect, output_size, interp=BILINEAR, fill=0):
         super().__init__()
         self._set_attributes(locals())
 
@@ -72,7 +75,7 @@ class ExtentTransform(Transform):
         return out
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return self.apply_image(segmentation, interp=Image.NEAREST)
+        return self.apply_image(segmentation, interp=NEAREST)
 
 
 class ResizeTransform(Transform):
@@ -81,7 +84,7 @@ class ResizeTransform(Transform):
     def __init__(self, h, w, new_h, new_w, interp=None):
         super().__init__()
         if interp is None:
-            interp = Image.BILINEAR
+            interp = BILINEAR
         self._set_attributes(locals())
 
     def apply_image(self, img: np.ndarray, interp: int | None = None) -> np.ndarray:
@@ -109,7 +112,7 @@ class ResizeTransform(Transform):
         return coords
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return self.apply_image(segmentation, interp=Image.NEAREST)
+        return self.apply_image(segmentation, interp=NEAREST)
 
     def inverse(self) -> ResizeTransform:
         return ResizeTransform(self.new_h, self.new_w, self.h, self.w, self.interp)
@@ -209,7 +212,7 @@ class PILColorTransform(ColorTransform):
     """Apply `op` (PIL image → PIL image) to the pixels; geometry stays."""
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        return np.asarray(super().apply_image(_to_pil(img)))
+        return np.asarray(self.op(_to_pil(img)))
 
 
 def HFlip_rotated_box(transform: HFlipTransform, rotated_boxes: np.ndarray) -> np.ndarray:
