@@ -8,7 +8,7 @@ import torch
 
 from detectron2.engine import SimpleTrainer, create_ddp_model, launch
 from detectron2.utils import comm
-from tests.runtime.engine.tiny_training import Batches, TinyModel
+from tests.runtime.engine.tiny_training import Batches, TinyModel, TinyTrainer, tiny_cfg
 
 
 def _note_ranks(folder, name):
@@ -33,6 +33,17 @@ def _train(folder, spoilt=()):
     losses = [value for value, _ in trainer.storage.history("total_loss").values()] if rank == 0 else []
     result = {"weights": weights, "losses": losses, "stopped": stopped}
     Path(folder, f"train-{rank}.json").write_text(json.dumps(result))
+
+
+def _resume(folder):
+    """Each process has a folder of its own, and the checkpoint lies in the main one's only."""
+    rank = comm.get_rank()
+    trainer = TinyTrainer(tiny_cfg(Path(folder, str(rank))))
+    trainer.resume_or_load(resume=True)
+    weights = trainer.checkpointer.model.layer.weight.flatten().tolist()
+    Path(folder, f"resumed-{rank}.json").write_text(
+        json.dumps([trainer.start_iter, trainer.scheduler.last_epoch, weights])
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +102,15 @@ def test_nan_in_one_process_stops_all_with_equal_weights(tmp_path):
     assert (first["stopped"], second["stopped"]) == (2, 2)
     assert first["weights"] == second["weights"]
     assert all(weight == weight for weight in first["weights"])
+
+
+@pytest.mark.slow
+def test_resume_reaches_processes_that_do_not_see_the_checkpoint(tmp_path):
+    trainer = TinyTrainer(tiny_cfg(tmp_path / "0", max_iter=6))
+    trainer.train()
+    launch(_resume, 2, dist_url="auto", args=(str(tmp_path),))
+    expected = [6, 6, trainer.model.layer.weight.flatten().tolist()]
+    assert [json.loads((tmp_path / f"resumed-{rank}.json").read_text()) for rank in (0, 1)] == [expected, expected]
 
 
 @pytest.mark.slow

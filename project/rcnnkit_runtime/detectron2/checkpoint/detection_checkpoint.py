@@ -65,6 +65,13 @@ class DetectionCheckpointer(Checkpointer):
         finally:
             self._parsed_url_during_load = None
 
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """As in fvcore; whether and from which file to resume is the main process's to say. All processes call it."""
+        last = ""
+        if resume:
+            last = comm.all_gather(self.get_checkpoint_file() if self.has_checkpoint() else "")[0]
+        return self.load(last) if last else self.load(path, checkpointables=[])
+
     def _load(self, filename: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         self.logger.info(f"[DetectionCheckpointer] Loading from {filename} ...")
         checkpoint = self._read_on_all_ranks(filename)

@@ -66,7 +66,8 @@ class DefaultTrainer(TrainerBase):
         """With `resume` and a last checkpoint in OUTPUT_DIR: loads all of it and continues at the next iteration.
         Otherwise: loads the model from MODEL.WEIGHTS and begins at 0."""
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        if resume and self.checkpointer.has_checkpoint():
+        # other machines may not see the main process's folder
+        if resume and comm.all_gather(self.checkpointer.has_checkpoint())[0]:
             # the checkpoint holds the iteration that was just done
             self.start_iter = self.iter + 1
 
