@@ -113,9 +113,9 @@ def to_dataset_categories(
         category = result["category_id"]
         if category not in dataset_ids:
             raise ValueError(
-                f"A prediction has class={category} (image {result['image_id']}), but the dataset {dataset_name!r} "
-                f"only has {num_classes} classes and predicted class id should be in [0, {num_classes - 1}] "
-                f"(category ids {sorted(contiguous_ids)}); does MODEL.ROI_HEADS.NUM_CLASSES fit the data set?"
+                f"image {result['image_id']}: the model predicts class {category}, the data set {dataset_name!r} has the "
+                f"classes 0 to {num_classes - 1} (category ids {sorted(contiguous_ids)}); set "
+                f"MODEL.ROI_HEADS.NUM_CLASSES to {num_classes}"
             )
         mapped.append({**result, "category_id": dataset_ids[category]})
     return mapped
