@@ -1,0 +1,14 @@
+"""How large each measurement is: the full run, and one that ends in seconds for the test-suite."""
+
+FULL = {
+    "rounds": 7,
+    "model": {"height": 480, "width": 640, "proposals": 1000, "objects": 8},
+    "mapper": {"pictures": 48},
+    "evaluation": {"images": 2000, "objects": 7, "detections": 20, "rounds": 5},
+}
+QUICK = {
+    "rounds": 1,
+    "model": {"height": 96, "width": 128, "proposals": 50, "objects": 2},
+    "mapper": {"pictures": 2},
+    "evaluation": {"images": 10, "objects": 7, "detections": 20, "rounds": 1},
+}
