@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
-
 from rcnnkit.config import add_rcnnkit_config, validate_config
 
 ROOT = Path(__file__).resolve().parents[2] / "configs"
@@ -90,9 +90,9 @@ def test_builds_its_model(name):
 )
 def test_schedules_are_those_of_the_zoo(name, steps, iterations):
     cfg = load(name)
-    assert (cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR) == (
+    assert (
         steps,
         iterations,
         16,
         0.02,
-    )
+    ) == (cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR)

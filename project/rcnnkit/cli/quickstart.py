@@ -1,6 +1,6 @@
 """`rcnnkit quickstart`: data, training, evaluation and a page with pictures, in minutes on a CPU.
 
-What is there already is reused: a finished training is not repeated, an interrupted one goes on from its last checkpoint.
+What is there is reused: a finished training is not repeated, an interrupted one goes on from its last checkpoint.
 
     <output>/index.html              the page
     <output>/curves.png, pictures/   what it shows

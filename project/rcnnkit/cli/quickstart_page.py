@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -67,27 +68,27 @@ def _write_pictures(cfg: CfgNode, training: Path, output: Path) -> list[tuple[st
     records, metadata = DatasetCatalog.get(name), MetadataCatalog.get(name)
     predictions = _predictions(training / "inference" / "coco_instances_results.json")
     categories = dict(metadata.thing_dataset_id_to_contiguous_id)
-    with_keypoints = {
-        annotation["category_id"]
-        for record in records
-        for annotation in record["annotations"]
-        if any(annotation.get("keypoints", [])[2::3])
-    }
+    drawn_keypoints = _classes_with_keypoints(records) if cfg.MODEL.KEYPOINT_ON else []
     pictures = []
     for record in records[:: max(1, len(records) // PICTURES)][:PICTURES]:
-        picture = cv2.imread(record["file_name"])
+        picture = np.asarray(cv2.imread(record["file_name"]))
         found = objects_of_results(
             predictions[record["image_id"]], categories, record["height"], record["width"], THRESHOLD
         )
         truth = objects_of_record(record)
         panels = [
-            draw_objects(picture, objects, metadata.thing_classes, keypoint_classes=sorted(with_keypoints))
+            draw_objects(picture, objects, metadata.thing_classes, keypoint_classes=drawn_keypoints)
             for objects in (truth, found)
         ]
         path = f"pictures/{Path(record['file_name']).stem}.png"
         write_picture(output / path, side_by_side(panels, (f"truth ({len(truth)})", f"prediction ({len(found)})")))
         pictures.append((path, f"{Path(record['file_name']).name}: {len(truth)} objects, {len(found)} found"))
     return pictures
+
+
+def _classes_with_keypoints(records: list[dict[str, Any]]) -> list[int]:
+    annotations = [annotation for record in records for annotation in record["annotations"]]
+    return sorted({entry["category_id"] for entry in annotations if any(entry.get("keypoints", [])[2::3])})
 
 
 def _predictions(path: Path) -> dict[int, list[dict[str, Any]]]:

@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def register_shapes(root: Path | None = None, names: str = "shapes") -> None:
     for split in SPLITS:
         name = f"{names}_{split}"
         json_file, image_root = _annotation_file(root, split), root / split
-        DatasetCatalog.register(name, lambda name=name, split=split: _load(root, split, name))
+        DatasetCatalog.register(name, partial(_load, root, split, name))
         MetadataCatalog.get(name).set(
             json_file=str(json_file),
             image_root=str(image_root),
@@ -106,7 +107,7 @@ def ensure_shapes(root: Path, seed: int = SEED, splits: dict[str, int] | None = 
 
 def annotate(objects: list[SceneObject], image_id: int, first_id: int) -> list[dict[str, Any]]:
     """The COCO annotations of one picture; an object of which next to nothing is seen has none."""
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for thing in objects:
         polygons = polygons_of_mask(thing.seen, SCALE)
         if not polygons:

@@ -24,8 +24,8 @@ SCALE = 4
 _PAINT = 2  # oversampling of the colours; divides SCALE
 _EMPTY_SHARE = 0.05  # pictures without any object
 _MAX_OBJECTS = 6
-_MIN_SEEN = 0.45  # an object that would leave less than this of another (or of itself) to be seen is placed elsewhere
-_SIZES = ((0.10, 5.5, 8.0), (0.62, 12.0, 23.0), (0.28, 23.0, 38.0))  # share, smallest and largest radius (pixels)
+_MIN_SEEN = 0.6  # an object that would leave less than this of another (or of itself) to be seen is placed elsewhere
+_SIZES = ((0.06, 6.0, 8.5), (0.59, 13.0, 23.0), (0.35, 23.0, 36.0))  # share, smallest and largest radius (pixels)
 _SUBPIXEL_BITS = 4
 _PATTERNS = ("plain", "shaded", "stripes", "checks", "dots", "rings", "speckle")
 
@@ -83,8 +83,8 @@ def draw_scene(rng: np.random.Generator, size: int = IMAGE_SIZE) -> tuple[np.nda
         SceneObject(category, owner == index, _keypoints_with_visibility(outline, owner, index))
         for index, (category, outline) in enumerate(placed, start=1)
     ]
-    picture = cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA)
-    picture += rng.normal(0.0, rng.uniform(1.0, 5.0), picture.shape).astype(np.float32)
+    picture = np.asarray(cv2.resize(canvas, (size, size), interpolation=cv2.INTER_AREA))
+    picture += np.asarray(rng.normal(0.0, rng.uniform(1.0, 3.5), picture.shape), np.float32)
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8), objects
 
 
@@ -161,8 +161,8 @@ def _keypoints_with_visibility(outline: Outline, owner: np.ndarray, index: int) 
 
 def _draw_background(rng: np.random.Generator, side: int) -> np.ndarray:
     """(side, side, 3) float32: a muted, uneven surface with a faint structure of its own and a few scratches."""
-    base = _colour(rng, saturation=(0.04, 0.28), value=(0.22, 0.9))
-    other = np.clip(base * rng.uniform(0.75, 1.25) + rng.uniform(-15, 15, 3).astype(np.float32), 0, 255)
+    base = _colour(rng, saturation=(0.04, 0.25), value=(0.62, 0.97))
+    other = np.clip(base * rng.uniform(0.82, 1.12) + rng.uniform(-15, 15, 3).astype(np.float32), 0, 255)
     coarse = cv2.resize(rng.random((5, 5), np.float32), (side, side), interpolation=cv2.INTER_CUBIC)[..., None]
     canvas = base * (1 - coarse) + other * coarse
     kind = str(rng.choice(["plain", "stripes", "checks", "speckle"]))
@@ -192,13 +192,11 @@ def _paint_object(
     window = np.s_[top : lines[-1] + margin, left : columns[-1] + margin]
     region, inside = canvas[window], alpha[window]
     offset = 1.5 * _PAINT
-    shifted = cv2.warpAffine(inside, np.float32([[1, 0, offset], [0, 1, offset]]), inside.shape[::-1])
+    shifted = cv2.warpAffine(inside, np.array([[1, 0, offset], [0, 1, offset]], np.float32), inside.shape[::-1])
     region *= 1 - 0.4 * cv2.blur(shifted, (2 * _PAINT + 1, 2 * _PAINT + 1))[..., None]
 
     colour = _contrasting_colour(rng, background)
-    second = (
-        np.clip(colour * rng.uniform(0.45, 0.7), 0, 255) if rng.random() < 0.6 else np.clip(colour * 0.4 + 150, 0, 255)
-    )
+    second = np.clip(colour * rng.uniform(0.55, 0.8) if rng.random() < 0.6 else 0.65 * colour + 75, 0, 255)
     y, x = np.mgrid[0 : inside.shape[0], 0 : inside.shape[1]].astype(np.float32)
     x, y = x + (left - centre[0]), y + (top - centre[1])
     kind = str(rng.choice(_PATTERNS))
@@ -207,7 +205,7 @@ def _paint_object(
     surface = colour * (1 - share) + second * share
     light = 1 - 0.18 * (x + y) / (1.4 * radius)  # lit from the upper left
     rim = cv2.blur(inside, (_PAINT + 1, _PAINT + 1))
-    surface *= (light * (0.55 + 0.45 * np.clip(2 * rim - 1, 0, 1)))[..., None]
+    surface *= (light * (0.3 + 0.7 * np.clip(2 * rim - 1, 0, 1)))[..., None]
     region += inside[..., None] * (np.clip(surface, 0, 255) - region)
 
 
@@ -227,7 +225,7 @@ def _pattern(
         pattern = (np.hypot(u, v) % 1 < 0.5).astype(np.float32)
     elif kind == "speckle":
         cells = [max(2, math.ceil(extent / (1.5 * _PAINT))) for extent in x.shape[::-1]]
-        pattern = cv2.resize(rng.random(cells[::-1], np.float32), x.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        pattern = np.asarray(cv2.resize(rng.random(cells[::-1], np.float32), x.shape[::-1]), np.float32)
     elif kind == "shaded":
         pattern = np.clip(0.5 + 0.35 * u, 0, 1)
     else:
@@ -237,7 +235,7 @@ def _pattern(
 
 def _contrasting_colour(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
     """A strong colour that stands out; after a few draws the farthest of them."""
-    draws = [_colour(rng, saturation=(0.45, 0.95), value=(0.45, 1.0)) for _ in range(3)]
+    draws = [_colour(rng, saturation=(0.55, 1.0), value=(0.35, 0.9)) for _ in range(3)]
     return max(draws, key=lambda colour: float(np.abs(colour - background).sum()))
 
 

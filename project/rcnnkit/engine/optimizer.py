@@ -1,5 +1,7 @@
 """The optimiser that `RCNNKIT.OPTIMIZER` names."""
 
+from typing import Any
+
 import torch
 
 from detectron2.config import CfgNode
@@ -29,7 +31,7 @@ def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimiz
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
     )
-    clipped = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
+    clipped: Any = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
     return clipped(
         groups,
         lr=cfg.SOLVER.BASE_LR,

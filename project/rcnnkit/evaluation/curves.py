@@ -54,7 +54,8 @@ def draw_curves(records: list[dict[str, float]]) -> bytes:
         if iterations:
             left.plot(iterations, values, color=colour, linewidth=2.2 if name == "total_loss" else 1.2, label=name)
     left.set(title="losses", xlabel="iteration", ylim=(0, None))
-    left.legend(fontsize=8, ncols=2)
+    if left.lines:
+        left.legend(fontsize=8, ncols=2)
     for task, (label, colour) in _TASKS.items():
         iterations, values = series(records, f"{task}/AP")
         if iterations:

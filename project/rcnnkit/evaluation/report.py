@@ -65,7 +65,8 @@ def page(report: Report) -> str:
     text = html.escape
     parts = [
         "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">',
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{text(report.title)}</title><style>{_STYLE}</style></head><body>",
         f'<h1>{text(report.title)}</h1><p class="lead">{text(report.lead)}</p>',
     ]

@@ -55,13 +55,15 @@ def objects_of_record(record: dict[str, Any]) -> list[DrawnObject]:
     height, width = record["height"], record["width"]
     objects = []
     for annotation in record.get("annotations", []):
-        box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
+        x0, y0, x1, y1 = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
         mask = None
         if annotation.get("segmentation"):
             mask = _decode(annotation["segmentation"], height, width)
         keypoints = annotation.get("keypoints")
         points = None if not keypoints else np.reshape(np.asarray(keypoints, np.float64), (-1, 3))
-        objects.append(DrawnObject(annotation["category_id"], tuple(float(value) for value in box), None, mask, points))
+        objects.append(
+            DrawnObject(annotation["category_id"], (float(x0), float(y0), float(x1), float(y1)), None, mask, points)
+        )
     return objects
 
 

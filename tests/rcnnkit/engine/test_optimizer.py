@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from detectron2.config import get_cfg
 
+from detectron2.config import get_cfg
 from rcnnkit.config import add_rcnnkit_config
 from rcnnkit.engine.optimizer import build_optimizer
 
@@ -34,7 +34,7 @@ def test_adamw_step_by_hand(cfg):
     model[0].weight.grad = torch.full((1, 1), 3.0)
     model[1].weight.grad = torch.zeros(1)
     optimizer.step()
-    # Decay first: 2 · (1 − 0.1 · 0.5) = 1.9; the first step of Adam is the learning rate against the gradient's sign: 1.8.
+    # Decay first: 2 · (1 − 0.1 · 0.5) = 1.9; Adam's first step is the rate against the gradient's sign: 1.8.
     assert model[0].weight.item() == pytest.approx(1.8, abs=1e-5)
     assert model[1].weight.item() == 1.0, "norm layers have a weight decay of their own: none"
 
