@@ -21,9 +21,7 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.py", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("bench"), help="folder of bench.json, bench.md and logs")
     parser.add_argument("--docs", type=Path, help="also write the table as a page of the documentation")
-    parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes, one round: shows that it runs, measures nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: shows that it runs")
     parser.add_argument("--rounds", type=int, help="rounds per measurement (at least 5 for a number to quote)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads of every peer")
     parser.add_argument("--only", nargs="+", choices=list(report.ROWS), help="measure these alone; checks are left out")
@@ -36,19 +34,23 @@ def stock_is_here() -> bool:
 
 
 def _machine() -> str:
-    return f"{len(os.sched_getaffinity(0))} CPU cores ({platform.machine()}), no GPU used, Python {platform.python_version()}"
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} CPU cores ({platform.machine()}), no GPU used, Python {platform.python_version()}"
 
 
 def _plan(chosen: dict, names: list[str], scratch: Path) -> dict[str, tuple[list[str], dict, int]]:
     """Per kind of work: its peers, its options, its rounds."""
     engines = [name for name in names if name in ("builtin", "detectron2")]
-    plan = {
+    return {
         "inference": ([n for n in names if n != "pycocotools"], chosen["model"], chosen["rounds"]),
         "training": ([n for n in names if n != "pycocotools"], chosen["model"], chosen["rounds"]),
         "mapper": (engines, chosen["mapper"], chosen["rounds"]),
         "evaluation": ([*engines, "pycocotools"], {"folder": str(scratch)}, chosen["evaluation"]["rounds"]),
     }
-    return plan
+
+
+def _facts(result: dict) -> dict:
+    return {key: value for key, value in result.items() if key != "seconds"}
 
 
 def measure(chosen: dict, threads: int, output: Path, only: list[str] | None = None) -> dict:
@@ -83,10 +85,7 @@ def measure(chosen: dict, threads: int, output: Path, only: list[str] | None = N
         "mapper_source": source,
         "rows": report.summarize(measured),
         "seconds": {work: {p: r["seconds"] for p, r in peers.items()} for work, peers in measured.items()},
-        "facts": {
-            w: {p: {k: v for k, v in r.items() if k != "seconds"} for p, r in peers.items()}
-            for w, peers in measured.items()
-        },
+        "facts": {work: {p: _facts(r) for p, r in peers.items()} for work, peers in measured.items()},
     }
     if only is None:
         result["largest_metric_difference"] = report.largest_difference(measured["evaluation"])

@@ -1,4 +1,4 @@
-"""Medians, ratios and the table. A ratio above 1 says that the built-in engine is that many times as fast as the peer."""
+"""Medians, ratios and the table. A ratio above 1: the built-in engine is so many times as fast as the peer."""
 
 import math
 from statistics import median
@@ -40,7 +40,7 @@ def summarize(measured: dict[str, dict]) -> list[dict]:
 
 
 def largest_difference(evaluation: dict[str, dict]) -> float:
-    """Largest difference of any metric of any peer from pycocotools'; infinite where names or undefined values differ."""
+    """Largest difference of any metric from pycocotools'; infinite where names or undefined values differ."""
     reference = evaluation["pycocotools"]["numbers"]
     largest = 0.0
     for result in evaluation.values():
@@ -100,7 +100,8 @@ def details(result: dict) -> str:
             f"- Machine: {result['machine']}; {result['threads']} threads for every peer.",
             f"- Versions: {versions}.",
             f"- One process per peer, asked in turn (A B C A B C …), one at a time, after a warm-up run; "
-            f"{sizes['rounds']} rounds ({evaluation['rounds']} of COCO metrics). A ratio is the median of the rounds' ratios.",
+            f"{sizes['rounds']} rounds ({evaluation['rounds']} of COCO metrics). "
+            "A ratio is the median of the rounds' ratios.",
             f"- Models: 80 classes, {model['height']} × {model['width']} pixels, the same weights, pictures and truth, "
             f"strides in the 3×3 convolutions, float32. {counts[:1].upper()}{counts[1:]}.",
             f"- Training: forward, backward and SGD step, {model['objects']} objects with outlines per picture.",

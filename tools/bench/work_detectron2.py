@@ -1,4 +1,4 @@
-"""Mask R-CNN R50-FPN through Detectron2's public API: the same code for the built-in engine and for stock Detectron2."""
+"""Mask R-CNN R50-FPN through Detectron2's public API: the same code for either engine."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "configs" / "COCO-InstanceSegment
 
 
 def build_model(proposals: int) -> torch.nn.Module:
-    """The model with the benchmark's weights and so many proposals per picture; stride in the 3x3 convolutions, as torchvision has it."""
+    """The model with the benchmark's weights; strides in the 3x3 convolutions, as torchvision has them."""
     from detectron2.config import get_cfg
     from detectron2.modeling import build_model
 

@@ -62,7 +62,7 @@ def entry(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def build_model(height: int, width: int, proposals: int) -> MaskRCNN:
-    """The model with the benchmark's weights and so many proposals per picture; it takes the picture at its own size."""
+    """The model with the benchmark's weights; it takes the picture at its own size."""
     backbone = resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3
     )
