@@ -1,4 +1,4 @@
-"""`rcnnkit quickstart` and `rcnnkit sheet` on a handful of pictures: everything is there, and reused the second time."""
+"""`rcnnkit quickstart` and `rcnnkit sheet` on a handful of pictures: all is written, and reused the second time."""
 
 import json
 import re

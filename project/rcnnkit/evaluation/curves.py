@@ -42,7 +42,10 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 
 def series(records: list[dict[str, float]], name: str) -> tuple[list[int], list[float]]:
     """Iterations (from 1) and values of one number, where it was written and is finite."""
+    # What is measured after the last step is filed under the iteration that would have followed.
+    last = max((int(record["iteration"]) + 1 for record in records if "total_loss" in record), default=None)
     pairs = [(int(record["iteration"]) + 1, record[name]) for record in records if _finite(record.get(name))]
+    pairs = [(iteration if last is None else min(iteration, last), value) for iteration, value in pairs]
     return [iteration for iteration, _ in pairs], [value for _, value in pairs]
 
 

@@ -61,9 +61,8 @@ def objects_of_record(record: dict[str, Any]) -> list[DrawnObject]:
             mask = _decode(annotation["segmentation"], height, width)
         keypoints = annotation.get("keypoints")
         points = None if not keypoints else np.reshape(np.asarray(keypoints, np.float64), (-1, 3))
-        objects.append(
-            DrawnObject(annotation["category_id"], (float(x0), float(y0), float(x1), float(y1)), None, mask, points)
-        )
+        box = (float(x0), float(y0), float(x1), float(y1))
+        objects.append(DrawnObject(annotation["category_id"], box, None, mask, points))
     return objects
 
 
@@ -178,7 +177,8 @@ def _draw_mask(canvas: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int
     inside = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
     canvas[inside] = np.rint(canvas[inside] * (1 - _FILL) + np.array(colour) * _FILL).astype(np.uint8)
     contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, contours, -1, _INK, 3, cv2.LINE_AA)
+    if min(canvas.shape[:2]) >= 256:  # a dark seam under the line; in small pictures it would hide the object
+        cv2.drawContours(canvas, contours, -1, _INK, 3, cv2.LINE_AA)
     cv2.drawContours(canvas, contours, -1, colour, 1, cv2.LINE_AA)
 
 
