@@ -1,7 +1,6 @@
-"""train_net.py: training, resuming, evaluating; and each kind of bad input: one line, exit status 2, nothing written."""
+"""train_net.py: training, resuming, evaluating; each kind of bad input: one line, exit status 2, nothing written."""
 
 import json
-import logging
 import pickle
 import runpy
 import sys
@@ -9,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.utils.logger import setup_logger
 from PIL import Image
 
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from tests.rcnnkit import tiny
+from tests.rcnnkit.runs import forget_loggers
 
 CANARY = Path("canary")
 
@@ -45,15 +44,6 @@ def train(repository, data, tmp_path, monkeypatch, capfd):
         return status, capfd.readouterr().err.strip().splitlines()
 
     return run
-
-
-def forget_loggers() -> None:
-    """Drop the handlers of an earlier run in this process; their streams belong to another test."""
-    setup_logger.cache_clear()
-    for name in (None, "detectron2", "fvcore", "rcnnkit"):
-        logger = logging.getLogger(name)
-        for handler in [h for h in logger.handlers if type(h) in (logging.StreamHandler, logging.FileHandler)]:
-            logger.removeHandler(handler)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What keeps a COCO annotation file from being read, in one line: its JSON, a list that is missing, a dangling reference."""
+"""What keeps a COCO annotation file from being read, in one line: its JSON, a missing list, a dangling reference."""
 
 import json
 from pathlib import Path
@@ -35,8 +35,17 @@ def check_coco_structure(name: str, path: Path) -> dict:
     return content
 
 
-def check_coco_references(name: str, path: Path) -> None:
-    """Check the structure, and that every annotation belongs to a listed image and category."""
+def check_coco_references(name: str, path: Path) -> dict:
+    """Check the structure, and that every annotation belongs to a listed image and category.
+
+    An annotation of no listed image would be dropped without a word by some loaders.
+
+    Returns:
+        The file's content.
+
+    Raises:
+        UserError: as `check_coco_structure`, or an annotation whose image or category is not listed.
+    """
     content = check_coco_structure(name, path)
     known = {
         "image_id": {image["id"] for image in content["images"]},
@@ -49,3 +58,4 @@ def check_coco_references(name: str, path: Path) -> None:
                 raise UserError(
                     f"{name}: {path}: annotation {annotation['id']} has {field} {value}, which is not listed"
                 )
+    return content
