@@ -3,12 +3,15 @@
 import logging
 import os
 import sys
+import time
 
 try:
     import rcnnkit
 except ImportError as error:
     print(f"train_net.py: {error}", file=sys.stderr)
     sys.exit(2)
+
+from torch.multiprocessing import ProcessExitedException
 
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import default_setup, launch
@@ -20,6 +23,8 @@ from rcnnkit.engine.setup import argument_parser, config_from_arguments
 from rcnnkit.engine.trainer import Trainer
 from rcnnkit.engine_choice import engine_line
 from rcnnkit.errors import UserError
+
+SECONDS_FOR_THE_MAIN_PROCESS = 3
 
 
 def check_inputs(arguments) -> None:
@@ -60,6 +65,9 @@ def process(arguments) -> None:
     try:
         run(arguments)
     except UserError as error:
+        if not comm.is_main_process():
+            # Where the main process stops for the same reason, its line is enough and the launcher ends this process.
+            time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
         print(f"train_net.py: {error}", file=sys.stderr)
         sys.exit(2)
 
@@ -72,14 +80,17 @@ def main() -> None:
     except UserError as error:
         print(f"train_net.py: {error}", file=sys.stderr)
         sys.exit(2)
-    launch(
-        process,
-        max(arguments.num_gpus, 1),
-        num_machines=arguments.num_machines,
-        machine_rank=arguments.machine_rank,
-        dist_url=arguments.dist_url,
-        args=(arguments,),
-    )
+    try:
+        launch(
+            process,
+            max(arguments.num_gpus, 1),
+            num_machines=arguments.num_machines,
+            machine_rank=arguments.machine_rank,
+            dist_url=arguments.dist_url,
+            args=(arguments,),
+        )
+    except ProcessExitedException as stopped:  # a process that was started here has said why
+        sys.exit(stopped.exit_code)
 
 
 if __name__ == "__main__":

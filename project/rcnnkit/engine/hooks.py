@@ -7,30 +7,58 @@ import torch
 from tqdm import tqdm
 
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from rcnnkit.errors import UserError
+
+ADVICE = "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, or look at these annotations"
 
 
 def stop_on_bad_loss(model: torch.nn.Module) -> None:
     """Let the model refuse, in training, losses that are not finite: before any gradient is taken, so no weight changes.
 
-    The `UserError` names the iteration, the losses and the images of the batch.
+    The `UserError` names the iteration, the losses and the images of the batch. Of several processes all raise it, also
+    where the loss of only one is not finite.
     """
+    model.register_forward_pre_hook(_remember_images)
     model.register_forward_hook(_check_losses)
 
 
+def _remember_images(model: torch.nn.Module, inputs: tuple) -> None:
+    if model.training:
+        model.latest_images = named_images(inputs[0])
+
+
+def diverged(model: torch.nn.Module, iteration: int, error: FloatingPointError) -> UserError:
+    """What to say of an engine's own stop within a step, at numbers that are not finite before there are losses."""
+    inner = getattr(model, "module", model)  # without the wrapper of several processes
+    reason = str(error).splitlines()[0]
+    return UserError(f"iteration {iteration}: {reason} The images were {inner.latest_images}. {ADVICE}")
+
+
 def _check_losses(model: torch.nn.Module, inputs: tuple, outputs) -> None:
-    if not model.training or not isinstance(outputs, dict):
+    if not model.training or not isinstance(outputs, dict) or not outputs:
         return
-    losses = {name: value.detach() for name, value in outputs.items()}
-    if all(torch.isfinite(value).all() for value in losses.values()):
+    losses = {name: value.detach().float().mean() for name, value in outputs.items()}
+    finite = torch.isfinite(torch.stack(list(losses.values()))).all().to(torch.int32)
+    several = comm.get_world_size() > 1
+    everywhere = finite.clone()
+    if several:
+        torch.distributed.all_reduce(everywhere, op=torch.distributed.ReduceOp.MIN)
+    if everywhere.item():
         return
-    values = ", ".join(f"{name} {value.float().mean().item():.4g}" for name, value in losses.items())
-    images = ", ".join(str(record.get("file_name", record.get("image_id", "?"))) for record in inputs[0])
+    values = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
+    bad = "" if finite.item() else f"({values}) on the images {model.latest_images}"
+    found = [each for each in comm.all_gather(bad) if each] if several else [bad]
     raise UserError(
-        f"iteration {get_event_storage().iter}: the loss is not finite ({values}) on the images {images}; the weights were "
-        "not changed. Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, or look at these annotations"
+        f"iteration {get_event_storage().iter}: the loss is not finite {' and '.join(found)}; the weights were not "
+        f"changed. {ADVICE}"
     )
+
+
+def named_images(batch: list[dict]) -> str:
+    """The images of a batch of records, for a message."""
+    return ", ".join(str(record.get("file_name", record.get("image_id", "?"))) for record in batch)
 
 
 class ProgressBar(HookBase):

@@ -29,7 +29,7 @@ def config_from_arguments(arguments: argparse.Namespace) -> CfgNode:
 
     Raises:
         UserError: a config file that is missing or is not YAML, an unknown key, a value of the wrong type, a device
-            that is not there, a data set that is not registered.
+            that is not there, a batch that the processes cannot share, a data set that is not registered.
     """
     cfg = get_cfg()
     add_rcnnkit_config(cfg)
@@ -37,6 +37,8 @@ def config_from_arguments(arguments: argparse.Namespace) -> CfgNode:
     merge_overrides(cfg, arguments.opts)
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, arguments.device)
     check_processes(arguments.num_gpus, cfg.MODEL.DEVICE)
+    if not arguments.eval_only:
+        check_batch(cfg, max(arguments.num_gpus, 1) * arguments.num_machines)
     register_custom_datasets(cfg.DATASETS.CUSTOM)
     validate_config(cfg)
     check_output_dir(cfg.OUTPUT_DIR)
@@ -135,6 +137,18 @@ def check_processes(num_gpus: int, device: str) -> None:
         raise UserError(
             f"--num-gpus {num_gpus}: training runs on {device} (this machine has {available} GPUs); leave the flag out, or "
             f"start CPU processes with `torchrun --nproc-per-node {num_gpus} train_net.py ...`"
+        )
+
+
+def check_batch(cfg: CfgNode, started: int) -> None:
+    """Refuse a batch that cannot be shared evenly by the processes: torchrun's, otherwise the number `started`."""
+    processes = int(os.environ.get("WORLD_SIZE", started))
+    images = cfg.SOLVER.IMS_PER_BATCH
+    if not cfg.SOLVER.REFERENCE_WORLD_SIZE and (images < 1 or images % processes):
+        nearby = max(processes, images // processes * processes)
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH: {images} images cannot be shared evenly by {processes} processes; "
+            f"set it to a multiple of {processes}, e.g. {nearby}"
         )
 
 

@@ -5,7 +5,7 @@ import os
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import COCOEvaluator
-from rcnnkit.engine.hooks import ProgressBar, stop_on_bad_loss
+from rcnnkit.engine.hooks import ProgressBar, diverged, stop_on_bad_loss
 from rcnnkit.engine.optimizer import build_optimizer
 from rcnnkit.errors import UserError
 
@@ -34,6 +34,13 @@ class Trainer(DefaultTrainer):
             output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"),
             kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
         )
+
+    def run_step(self):
+        """One step; predictions that are not finite are told with the images, like losses that are not."""
+        try:
+            super().run_step()
+        except FloatingPointError as error:
+            raise diverged(self.model, self.iter, error) from error
 
     def build_hooks(self):
         return [ProgressBar(self.cfg.SOLVER.MAX_ITER), *super().build_hooks()]

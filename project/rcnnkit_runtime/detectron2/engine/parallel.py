@@ -1,5 +1,6 @@
 """Wrapping a model for distributed training."""
 
+import warnings
 from typing import Any
 
 import torch
@@ -21,7 +22,10 @@ def create_ddp_model(model: torch.nn.Module, *, fp16_compression: bool = False, 
     on_gpu = any(parameter.device.type == "cuda" for parameter in model.parameters())
     if "device_ids" not in kwargs:
         kwargs["device_ids"] = [comm.get_local_rank()] if on_gpu else None
-    wrapped = DistributedDataParallel(model, **kwargs)
+    with warnings.catch_warnings():
+        # the successor of `broadcast_buffers` does not exist in every torch that is supported
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+        wrapped = DistributedDataParallel(model, **kwargs)
     if fp16_compression:
         from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 
