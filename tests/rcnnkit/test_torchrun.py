@@ -54,7 +54,7 @@ def test_two_processes_compute_what_one_does(data, tmp_path):
     both = observed(tmp_path / "two", arguments("out2"), processes=2)
 
     assert len(alone["losses"]) == len(both[0]["losses"]) == STEPS
-    shared = [sum(pair, []) for pair in zip(both[0]["images"], both[1]["images"], strict=True)]
+    shared = [[*first, *second] for first, second in zip(both[0]["images"], both[1]["images"], strict=True)]
     assert [sorted(step) for step in shared[:STEPS]] == [sorted(step) for step in alone["images"][:STEPS]]
     for step, (one, two) in enumerate(zip(alone["losses"], both[0]["losses"], strict=True)):
         assert one.keys() == two.keys() and len(one) == 6

@@ -15,7 +15,7 @@ ADVICE = "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, or look at these a
 
 
 def stop_on_bad_loss(model: torch.nn.Module) -> None:
-    """Let the model refuse, in training, losses that are not finite: before any gradient is taken, so no weight changes.
+    """Let the model refuse, in training, losses that are not finite: before a gradient is taken, so no weight changes.
 
     The `UserError` names the iteration, the losses and the images of the batch. Of several processes all raise it, also
     where the loss of only one is not finite.

@@ -1,0 +1,53 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from detectron2.utils.whole_file import write_whole
+
+
+def test_writes_and_replaces(tmp_path):
+    path = tmp_path / "file"
+    write_whole(str(path), lambda file: file.write(b"one"))
+    write_whole(str(path), lambda file: file.write(b"two"))
+    assert path.read_bytes() == b"two"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("fails", ["write", "check"])
+def test_a_failure_leaves_the_old_file(tmp_path, fails):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(_):
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        if fails == "write":
+            write_whole(str(path), fail)
+        else:
+            write_whole(str(path), lambda file: file.write(b"new"), check=fail)
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_the_check_sees_the_whole_content(tmp_path):
+    seen = []
+    write_whole(
+        str(tmp_path / "file"),
+        lambda file: file.write(b"x" * 10),
+        check=lambda name: seen.append(Path(name).read_bytes()),
+    )
+    assert seen == [b"x" * 10]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for name in (f".file.{gone.pid}.tmp", f".file.{os.getppid()}.tmp", f".other.{gone.pid}.tmp", ".file.mine.tmp"):
+        (tmp_path / name).write_bytes(b"half")
+    write_whole(str(tmp_path / "file"), lambda file: file.write(b"whole"))
+    left = {entry.name for entry in tmp_path.iterdir()}
+    assert left == {"file", f".file.{os.getppid()}.tmp", f".other.{gone.pid}.tmp", ".file.mine.tmp"}
