@@ -35,6 +35,7 @@ setup(
         "rcnnkit": ["py.typed"],
         "rcnnkit_runtime": ["py.typed"],
         "rcnnkit_runtime.detectron2.config": ["defaults/*.yaml"],
+        "rcnnkit_runtime.detectron2.data.datasets": ["*.json.gz"],
     },
     cmdclass={"build_py": BuildWithConfigs},
     entry_points={"console_scripts": ["rcnnkit=rcnnkit_command:main"]},
@@ -59,6 +60,7 @@ setup(
         "tensorboard>=2.15",
         "safetensors>=0.4",
         "packaging>=23",
+        "defusedxml>=0.7",
     ],
     extras_require={
         "dev": [

@@ -113,8 +113,8 @@ def to_dataset_categories(
         category = result["category_id"]
         if category not in dataset_ids:
             raise ValueError(
-                f"image {result['image_id']}: the model predicts class {category}, the data set {dataset_name!r} has the "
-                f"classes 0 to {num_classes - 1} (category ids {sorted(contiguous_ids)}); set "
+                f"image {result['image_id']}: the model predicts class {category}, the data set {dataset_name!r} has "
+                f"the classes 0 to {num_classes - 1} (category ids {sorted(contiguous_ids)}); set "
                 f"MODEL.ROI_HEADS.NUM_CLASSES to {num_classes}"
             )
         mapped.append({**result, "category_id": dataset_ids[category]})
