@@ -1,4 +1,4 @@
-"""A training on photographs that is killed, goes on at the next iteration and is evaluated; no file is ever half there."""
+"""A training on photographs that is killed, goes on at the next iteration and is evaluated; no file is half there."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def test_killed_resumed_and_evaluated(arguments, tmp_path):
     output = tmp_path / "output"
     schedule = ("SOLVER.MAX_ITER", "1000", "SOLVER.CHECKPOINT_PERIOD", "3")
     process = runs.start("train_net.py", *arguments(*schedule))
-    kill_when(process, lambda: (output / "model_0000005.pth").is_file())
+    kill_when(process, (output / "model_0000005.pth").is_file)
 
     pointer = output / "last_checkpoint"
     last = output / pointer.read_text()
