@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
+from detectron2.layers import gathered_roi_align
+
 
 class ROIAlign(nn.Module):
     """Crop boxes from feature maps by bilinear sampling, averaged over the bins of a grid.
@@ -42,9 +44,14 @@ class ROIAlign(nn.Module):
             (R, C, output height, output width).
         """
         assert rois.dim() == 2 and rois.size(1) == 5, f"rois must have shape (R, 5), got {tuple(rois.shape)}"
+        rois = rois.to(dtype=input.dtype)
+        side = self.output_size
+        size = (side, side) if isinstance(side, int) else (side[0], side[1])
+        if gathered_roi_align.is_worthwhile(input, rois, size, self.spatial_scale, self.sampling_ratio):
+            return gathered_roi_align.gathered_roi_align(input, rois, size, self.spatial_scale, self.aligned)
         return roi_align(
             input,
-            rois.to(dtype=input.dtype),
+            rois,
             self.output_size,
             self.spatial_scale,
             self.sampling_ratio,

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detectron2.layers import winograd
 from detectron2.layers.batch_norm import FrozenBatchNorm2d
 
 BatchNorm2d = nn.BatchNorm2d
@@ -94,12 +95,17 @@ class Conv2d(nn.Conv2d):
         if self._can_fold_norm(x):
             x = self._conv_with_folded_norm(x)
         else:
-            x = self._conv_forward(x, self.weight, self.bias)
+            x = self._convolve(x, self.weight, self.bias)
             if self.norm is not None:
                 x = self.norm(x)
         if self.activation is not None:
             x = self.activation(x)
         return x
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if winograd.is_worthwhile(self, x):
+            return winograd.convolve(x, weight, bias)
+        return self._conv_forward(x, weight, bias)
 
     def _can_fold_norm(self, x: Tensor) -> bool:
         # A subclass or a hook of the norm may do more than the affine map; reduced precision rounds the product.
@@ -121,4 +127,4 @@ class Conv2d(nn.Conv2d):
         scale, shift = self.norm.scale_and_shift()
         if self.bias is not None:
             shift = shift + self.bias * scale
-        return self._conv_forward(x, self.weight * scale.view(-1, 1, 1, 1), shift)
+        return self._convolve(x, self.weight * scale.view(-1, 1, 1, 1), shift)

@@ -9,6 +9,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads.mask_head import (
     BaseMaskRCNNHead,
     MaskRCNNConvUpsampleHead,
+    _tiled_mask_logits,
     mask_rcnn_inference,
     mask_rcnn_loss,
 )
@@ -125,3 +126,13 @@ def test_parameters_and_initialisation():
 def test_base_head_asks_for_layers():
     with pytest.raises(NotImplementedError, match="layers"):
         BaseMaskRCNNHead()(torch.zeros(1), [])
+
+
+@pytest.mark.parametrize("num_boxes", [0, 3])
+@pytest.mark.parametrize("bias", [True, False])
+def test_tiled_upsampling_equals_deconvolution_and_predictor(num_boxes, bias):
+    deconv = torch.nn.ConvTranspose2d(6, 5, kernel_size=2, stride=2, bias=bias)
+    x, weight, row_bias = torch.randn(num_boxes, 6, 3, 4), torch.randn(num_boxes, 5), torch.randn(num_boxes)
+    with torch.no_grad():
+        expected = (deconv(x).relu() * weight[:, :, None, None]).sum(1, keepdim=True) + row_bias[:, None, None, None]
+        torch.testing.assert_close(_tiled_mask_logits(x, deconv, weight, row_bias), expected, atol=1e-5, rtol=1e-5)

@@ -109,6 +109,30 @@ def mask_rcnn_inference(pred_mask_logits: torch.Tensor, pred_instances: list[Ins
     _set_pred_masks(pred_mask_logits.sigmoid(), pred_instances)
 
 
+def _tiled_mask_logits(
+    x: torch.Tensor, deconv: nn.ConvTranspose2d, weight: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    """Deconvolution with kernel and stride 2, ReLU, and one row of a 1×1 convolution per box; writes no upsampled feature.
+
+    Args:
+        x: (B, C, S/2, S/2)
+        deconv: C to D channels.
+        weight, bias: (B, D) and (B,), the row of each box.
+
+    Returns:
+        (B, 1, S, S)
+    """
+    num_boxes, _, height, width = x.shape
+    channels = deconv.out_channels
+    # channels of the product: (row in the tile, column in the tile, D)
+    kernel = deconv.weight.permute(2, 3, 1, 0).reshape(4 * channels, -1, 1, 1)
+    kernel_bias = None if deconv.bias is None else deconv.bias.repeat(4)
+    tiles = F.conv2d(x.contiguous(memory_format=torch.channels_last), kernel, kernel_bias).relu_()
+    features = tiles.permute(0, 2, 3, 1).reshape(num_boxes, height * width * 4, channels)
+    logits = torch.baddbmm(bias[:, None, None], features, weight[:, :, None])
+    return logits.view(num_boxes, height, width, 2, 2).transpose(2, 3).reshape(num_boxes, 1, height * 2, width * 2)
+
+
 class BaseMaskRCNNHead(nn.Module):
     """What all Mask R-CNN heads share: loss and inference on the logits that `layers` computes."""
 
@@ -231,12 +255,33 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
             and not torch.jit.is_tracing()
         )
 
+    def _upsamples_by_tiles(self, layers: list[nn.Module], x: torch.Tensor) -> bool:
+        """Whether deconvolution and ReLU are the plain ones, so that each input pixel makes a 2×2 tile of its own."""
+        deconv = self.deconv
+        return (
+            layers[-2:] == [deconv, self.deconv_relu]
+            and type(deconv) is nn.ConvTranspose2d
+            and type(self.deconv_relu) is nn.ReLU
+            and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers[-2:])
+            and deconv.kernel_size == deconv.stride == (2, 2)
+            and deconv.padding == deconv.output_padding == (0, 0)
+            and deconv.dilation == (1, 1)
+            and deconv.groups == 1
+            and not torch.is_grad_enabled()
+            and not torch.is_autocast_enabled(x.device.type)
+        )
+
     def _own_class_logits(self, x: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """(B, 1, S, S) logits of each box's own class: the predictor's other rows are never computed."""
-        for layer in list(self)[:-1]:
-            x = layer(x)
+        layers = list(self)[:-1]
         weight = self.predictor.weight.flatten(1)[classes]
         bias = self.predictor.bias[classes]
+        if self._upsamples_by_tiles(layers, x):
+            for layer in layers[:-2]:
+                x = layer(x)
+            return _tiled_mask_logits(x, self.deconv, weight, bias)
+        for layer in layers:
+            x = layer(x)
         logits = torch.baddbmm(bias[:, None, None], weight[:, None], x.flatten(2))
         return logits.view(x.shape[0], 1, *x.shape[2:])
 

@@ -1,0 +1,106 @@
+"""3x3 convolution by Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, https://arxiv.org/abs/1509.09308).
+
+A tile of 4 x 4 outputs takes 36 products per pair of channels instead of 144. All steps are matrix products, so the work
+is done by the same library as that of the direct convolution. The result differs by rounding alone, some 1e-5 of the
+outputs' scale at most.
+
+Shapes: N images, C input and K output channels, H x W pixels, T tiles of 4 x 4 outputs, each of which reads 6 x 6 inputs.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+OUT_TILE, TAPS = 4, 3
+IN_TILE = OUT_TILE + TAPS - 1
+# Below these the transforms cost more than they save (measured on AVX2 and AVX-512 machines).
+MIN_CHANNELS, MIN_TILES = 128, 200
+# So many tiles at once stay in the processor's cache from one step to the next.
+TILES_AT_ONCE = 256
+
+
+@functools.cache
+def transforms() -> tuple[Tensor, Tensor, Tensor]:
+    """The matrices for flattened tiles: outputs (16, 36), filters (36, 9), inputs (36, 36).
+
+    Cook's and Toom's construction on the points 0, 1, -1, 1/2, -2 and infinity: points and their reciprocals of both
+    signs lose the fewest digits (Barabasz et al., https://arxiv.org/abs/1803.10986).
+    """
+    points = np.array([0.0, 1.0, -1.0, 0.5, -2.0])
+
+    def evaluation(length: int) -> np.ndarray:
+        """Values at the points of a polynomial with `length` coefficients; the last row is infinity."""
+        return np.vstack([points[:, None] ** np.arange(length), np.eye(length)[-1:]])
+
+    output, filters, inputs = evaluation(OUT_TILE).T, evaluation(TAPS), np.linalg.inv(evaluation(IN_TILE)).T
+    in_two_dimensions = (np.kron(matrix, matrix).astype(np.float32) for matrix in (output, filters, inputs))
+    output_2d, filters_2d, inputs_2d = (torch.from_numpy(matrix) for matrix in in_two_dimensions)
+    return output_2d, filters_2d, inputs_2d
+
+
+def is_worthwhile(conv: nn.Conv2d, x: Tensor) -> bool:
+    """Whether `conv` on `x` can go this way and gains: a large float32 3x3 convolution on a CPU, without gradients."""
+    return (
+        x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and conv.kernel_size == (TAPS, TAPS)
+        and conv.stride == conv.padding == conv.dilation == (1, 1)
+        and conv.groups == 1
+        and conv.padding_mode == "zeros"
+        and type(conv)._conv_forward is nn.Conv2d._conv_forward  # a subclass may do something else there
+        and min(conv.in_channels, conv.out_channels) >= MIN_CHANNELS
+        and x.dim() == 4
+        and x.dtype == conv.weight.dtype == torch.float32
+        and x.shape[0] * x.shape[2] * x.shape[3] >= MIN_TILES * OUT_TILE**2
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.jit.is_tracing()
+        and not torch.compiler.is_compiling()
+    )
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolution with stride 1 and one pixel of zeros around; no gradients.
+
+    Args:
+        x: (N, C, H, W) float32.
+        weight: (K, C, 3, 3).
+        bias: (K,) or None.
+
+    Returns:
+        (N, K, H, W), in channels-last memory format unless sizes are no multiples of 4.
+    """
+    num, channels, height, width = x.shape
+    out_channels = weight.shape[0]
+    output_matrix, filter_matrix, input_matrix = transforms()
+    # Made anew each time: some percent of the work, and right whatever was written to the weight.
+    filters = (filter_matrix @ weight.permute(2, 3, 1, 0).reshape(TAPS * TAPS, -1)).view(-1, channels, out_channels)
+
+    rows, columns = -(-height // OUT_TILE), -(-width // OUT_TILE)
+    padded = x.new_zeros((num, rows * OUT_TILE + 2, columns * OUT_TILE + 2, channels))
+    padded[:, 1 : height + 1, 1 : width + 1] = x.permute(0, 2, 3, 1)
+    of_image, of_row, of_column, of_channel = padded.stride()
+    # (6, 6, N, rows, columns, C): overlapping windows as a view
+    windows = padded.as_strided(
+        (IN_TILE, IN_TILE, num, rows, columns, channels),
+        (of_row, of_column, of_image, OUT_TILE * of_row, OUT_TILE * of_column, of_channel),
+    )
+    out = x.new_empty((num, rows, OUT_TILE, columns, OUT_TILE, out_channels))
+    targets = out.permute(2, 4, 0, 1, 3, 5)
+
+    # Pieces are whole images where they are small, else whole rows of tiles.
+    piece_dim, tiles_of_one = (2, rows * columns) if rows * columns <= TILES_AT_ONCE else (3, num * columns)
+    step = max(1, TILES_AT_ONCE // tiles_of_one)
+    for piece, target in zip(windows.split(step, piece_dim), targets.split(step, piece_dim), strict=True):
+        tiles = piece.shape[2] * piece.shape[3] * columns
+        transformed = (input_matrix @ piece.reshape(IN_TILE**2, -1)).view(-1, tiles, channels)
+        products = torch.bmm(transformed, filters)
+        values = (output_matrix @ products.view(IN_TILE**2, -1)).view(-1, tiles, out_channels)
+        if bias is not None:
+            values += bias
+        target.copy_(values.view(target.shape))
+    whole = out.view(num, rows * OUT_TILE, columns * OUT_TILE, out_channels)
+    return whole[:, :height, :width].permute(0, 3, 1, 2)
