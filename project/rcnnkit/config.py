@@ -58,9 +58,10 @@ def _check_classes(cfg: CfgNode, name: str) -> None:
     # A model without RoI heads finds objects of any class: it has no number of classes.
     if not classes or cfg.MODEL.META_ARCHITECTURE == "ProposalNetwork":
         return
-    if len(classes) != cfg.MODEL.ROI_HEADS.NUM_CLASSES:
+    section = "RETINANET" if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else "ROI_HEADS"
+    if len(classes) != cfg.MODEL[section].NUM_CLASSES:
         raise UserError(
-            f"MODEL.ROI_HEADS.NUM_CLASSES: {cfg.MODEL.ROI_HEADS.NUM_CLASSES}, but the data set {name!r} has "
+            f"MODEL.{section}.NUM_CLASSES: {cfg.MODEL[section].NUM_CLASSES}, but the data set {name!r} has "
             f"{len(classes)} classes ({', '.join(classes[:8])}{', …' if len(classes) > 8 else ''}); "
             f"set it to {len(classes)}"
         )

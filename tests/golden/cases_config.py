@@ -12,10 +12,10 @@ from typing import Any
 RECORDED = Path(__file__).with_name("config_defaults.json")
 
 
-def _flat(cfg: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(cfg: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in cfg.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -31,7 +31,7 @@ def config_defaults() -> dict[str, list]:
     """Every key of `get_cfg()` → [value, type]."""
     from detectron2.config import get_cfg
 
-    return {name: [value, _type(value)] for name, value in sorted(_flat(get_cfg()))}
+    return {name: [value, _type(value)] for name, value in sorted(flat(get_cfg()))}
 
 
 CASES = {"config_defaults": config_defaults}

@@ -1,4 +1,4 @@
-"""Compare two results of a golden case at the tolerances of the design: boxes 1e-3 px, scores 1e-5, losses 1e-5 relative."""
+"""Compare two results of a golden case: boxes to 1e-3 px, scores to 1e-5, losses to 1e-5 relative."""
 
 import numpy as np
 
@@ -45,7 +45,8 @@ def _difference(name: str, found, wanted) -> str | None:
     relative, absolute = next(((r, a) for part, r, a in TOLERANCES if part in name), DEFAULT)
     if np.allclose(found, wanted, rtol=relative, atol=absolute, equal_nan=True):
         return None
-    return f"differs by {np.nanmax(np.abs(found - wanted)):.3g} at most (tolerance {relative:g} relative, {absolute:g} absolute)"
+    largest = np.nanmax(np.abs(found - wanted))
+    return f"differs by {largest:.3g} at most (tolerance {relative:g} relative, {absolute:g} absolute)"
 
 
 def _first_unequal(found, wanted) -> str:

@@ -6,14 +6,21 @@ import numpy as np
 import torch
 
 # Factors on He's scale: pixels are ±100, and scores and offsets shall be of the order of one.
-GAINS = {"stem.conv1": 0.01, "bbox_pred": 0.1, "anchor_deltas": 0.1, "cls_score": 1.0, "score_lowres": 1.0}
+GAINS = {
+    "stem.conv1": 0.01,
+    "bbox_pred": 0.1,
+    "anchor_deltas": 0.1,
+    "head.cls_score": 0.03,
+    "cls_score": 1.0,
+    "score_lowres": 1.0,
+}
 
 
 def fill(model: torch.nn.Module) -> torch.nn.Module:
     """Fill every entry of the state dict, in place.
 
-    Convolution and linear weights are normal with He's scale, norm layers stay near the identity, class scores are spread so
-    that no two detections tie.
+    Convolution and linear weights are normal with He's scale, norm layers stay near the identity, class scores are
+    spread so that no two detections tie.
     """
     with torch.no_grad():
         for name, tensor in model.state_dict().items():

@@ -1,8 +1,10 @@
-"""Record the golden cases on the engine that is active.
+r"""Record the golden cases on the engine that is active.
 
-    RCNNKIT_ENGINE=detectron2 PYTHONPATH=/folder/with/detectron2 python -m tests.golden.record tests/golden/recorded [CASE ...]
+    RCNNKIT_ENGINE=detectron2 PYTHONPATH=/folder/with/detectron2 \
+        python -m tests.golden.record tests/golden/recorded [CASE ...]
 
-writes one file a case: `.npz` where it holds arrays, `.json` otherwise. The files in the repository were recorded on stock Detectron2.
+writes one file a case: `.npz` where it holds arrays, `.json` otherwise. The files in the repository were recorded on
+stock Detectron2.
 """
 
 import json

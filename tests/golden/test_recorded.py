@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from tests.golden.cases import all_cases
+from tests.golden.cases.models import SLOW
 from tests.golden.compare import differences
 from tests.golden.record import load
 
 RECORDED = Path(__file__).parent / "recorded"
+CASES = [pytest.param(case, marks=pytest.mark.slow) if case in SLOW else case for case in all_cases()]
 
 
-@pytest.mark.parametrize("case", list(all_cases()))
+@pytest.mark.parametrize("case", CASES)
 def test_equals_stock(case):
     torch.manual_seed(0)
     assert differences(case, all_cases()[case](), load(RECORDED, case)) == []

@@ -1,10 +1,10 @@
-"""Cases that run on either engine: name → function without arguments that returns a dictionary of arrays or plain values."""
+"""Cases that run on either engine: name → function without arguments that returns arrays or plain values by name."""
 
 from collections.abc import Callable
 
 
 def all_cases() -> dict[str, Callable[[], dict]]:
     """Every case, in the order in which it is recorded."""
-    from tests.golden.cases import models, parts, recipes
+    from tests.golden.cases import lazy_zoo, models, parts, recipes, zoo
 
-    return {**parts.CASES, **recipes.CASES, **models.CASES}
+    return {**parts.CASES, **recipes.CASES, **zoo.CASES, **lazy_zoo.CASES, **models.CASES}

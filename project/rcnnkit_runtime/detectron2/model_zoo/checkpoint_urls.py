@@ -1,6 +1,6 @@
 """Where the public model zoo keeps trained weights: config name without extension → rest of the address.
 
-The whole address is `https://dl.fbaipublicfiles.com/detectron2/<config name>/<rest>`. R-CNN family only.
+The whole address is `https://dl.fbaipublicfiles.com/detectron2/<config name>/<rest>`. R-CNN family and RetinaNet.
 """
 
 CONFIG_PATH_TO_URL_SUFFIX: dict[str, str] = {
@@ -14,6 +14,9 @@ CONFIG_PATH_TO_URL_SUFFIX: dict[str, str] = {
     "COCO-Detection/faster_rcnn_R_101_DC5_3x": "138204841/model_final_3e0943.pkl",
     "COCO-Detection/faster_rcnn_R_101_FPN_3x": "137851257/model_final_f6e8b1.pkl",
     "COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x": "139173657/model_final_68b088.pkl",
+    "COCO-Detection/retinanet_R_50_FPN_1x": "190397773/model_final_bfca0b.pkl",
+    "COCO-Detection/retinanet_R_50_FPN_3x": "190397829/model_final_5bd44e.pkl",
+    "COCO-Detection/retinanet_R_101_FPN_3x": "190397697/model_final_971ab9.pkl",
     "COCO-Detection/rpn_R_50_C4_1x": "137258005/model_final_450694.pkl",
     "COCO-Detection/rpn_R_50_FPN_1x": "137258492/model_final_02ce48.pkl",
     "COCO-Detection/fast_rcnn_R_50_FPN_1x": "137635226/model_final_e5f7ce.pkl",
