@@ -1,11 +1,11 @@
 """RoIAlign as weighted sums of rows of a table, for inference on a CPU.
 
-A pixel's channels lie side by side in the table, so a sum runs over whole vectors, where the plain operator picks single
-values. The bilinear weights of a bin's samples are added up per pixel first: g samples in a direction touch at most
-g + 1 pixels.
+A pixel's channels lie side by side in the table, so a sum runs over whole vectors, where the plain operator picks
+single values. The bilinear weights of a bin's samples are added up per pixel first: g samples in a direction touch at
+most g + 1 pixels.
 
-Shapes: R boxes, N images, C channels, H x W pixels, P x Q bins, g samples per bin in one direction, T = taps pixels that
-they touch in one direction.
+Shapes: R boxes, N images, C channels, H x W pixels, P x Q bins, g samples per bin in one direction, T taps: the pixels
+that they touch in that direction.
 """
 
 from __future__ import annotations

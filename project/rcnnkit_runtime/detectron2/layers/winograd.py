@@ -1,10 +1,9 @@
 """3x3 convolution by Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, https://arxiv.org/abs/1509.09308).
 
-A tile of 4 x 4 outputs takes 36 products per pair of channels instead of 144. All steps are matrix products, so the work
-is done by the same library as that of the direct convolution. The result differs by rounding alone, some 1e-5 of the
-outputs' scale at most.
+A tile of 4 x 4 outputs takes 36 products per pair of channels instead of 144. All steps are matrix products, which the
+processor's library does at full speed. The result differs by rounding alone, some 1e-5 of the outputs' scale at most.
 
-Shapes: N images, C input and K output channels, H x W pixels, T tiles of 4 x 4 outputs, each of which reads 6 x 6 inputs.
+Shapes: N images, C input and K output channels, H x W pixels, T tiles: 4 x 4 outputs from 6 x 6 inputs each.
 """
 
 from __future__ import annotations

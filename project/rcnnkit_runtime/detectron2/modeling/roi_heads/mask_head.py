@@ -112,7 +112,7 @@ def mask_rcnn_inference(pred_mask_logits: torch.Tensor, pred_instances: list[Ins
 def _tiled_mask_logits(
     x: torch.Tensor, deconv: nn.ConvTranspose2d, weight: torch.Tensor, bias: torch.Tensor
 ) -> torch.Tensor:
-    """Deconvolution with kernel and stride 2, ReLU, and one row of a 1×1 convolution per box; writes no upsampled feature.
+    """Deconvolution with kernel and stride 2, ReLU, and one row of a 1×1 convolution per box, tile by tile.
 
     Args:
         x: (B, C, S/2, S/2)
