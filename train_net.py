@@ -19,7 +19,7 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from rcnnkit.data.preflight import check_datasets
 from rcnnkit.engine.checkpointing import check_weights, last_checkpoint
-from rcnnkit.engine.setup import argument_parser, config_from_arguments
+from rcnnkit.engine.setup import argument_parser, check_joined, config_from_arguments
 from rcnnkit.engine.trainer import Trainer
 from rcnnkit.engine_choice import engine_line
 from rcnnkit.errors import UserError
@@ -63,9 +63,10 @@ def run(arguments):
 def process(arguments) -> None:
     """One process of a run: bad input is one line and exit status 2."""
     try:
+        check_joined()
         run(arguments)
     except UserError as error:
-        if not comm.is_main_process():
+        if os.environ.get("RANK", "0") != "0" or not comm.is_main_process():
             # Where the main process stops for the same reason, its line is enough and the launcher ends this process.
             time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
         print(f"train_net.py: {error}", file=sys.stderr)

@@ -69,7 +69,6 @@ def mapped(name: str, image_id: int, **options: bool) -> tuple[dict, dict]:
     return record, DatasetMapper(cfg, True)(record)
 
 
-@pytest.mark.slow
 def test_nuts_boxes_and_masks(nuts, tmp_path):
     arguments = runs.train_net(tmp_path, nuts, "MODEL.MASK_ON", "True", "MODEL.ROI_HEADS.NUM_CLASSES", "3")
     assert runs.run_here(arguments) == 0

@@ -7,9 +7,11 @@ import re
 import pytest
 import torch
 
+from rcnnkit.engine_choice import activate_engine
 from tests.rcnnkit import runs, tiny
 
 pytestmark = pytest.mark.slow
+joins = pytest.mark.skipif(activate_engine() != "builtin", reason="stock Detectron2 does not join torchrun's processes")
 STEPS = 6
 # Each loss is then a mean over as many terms on either process, so that the mean of the two is that of the whole batch:
 # every anchor is sampled and is a proposal, every proposal is sampled and counts as an object.
@@ -46,6 +48,7 @@ def observed(folder, arguments, *, processes: int) -> list[dict]:
     return [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(processes)]
 
 
+@joins
 def test_two_processes_compute_what_one_does(data, tmp_path):
     def arguments(name: str) -> list[str]:
         return runs.train_net(tmp_path, data, *TAKE_ALL, "OUTPUT_DIR", str(tmp_path / name))
@@ -78,6 +81,7 @@ def test_two_processes_compute_what_one_does(data, tmp_path):
     assert {detection["image_id"] for detection in found} == {1, 2, 3, 4}  # both processes' halves
 
 
+@joins
 def test_a_process_without_objects_keeps_pace(data, tmp_path):
     """Images without objects leave a process without mask targets; its gradients must still meet the other's."""
     file = data["tiny"][0]
@@ -111,6 +115,7 @@ def test_a_batch_that_the_processes_cannot_share(data, tmp_path):
     assert not (tmp_path / "output").exists()
 
 
+@joins
 def test_a_training_that_diverges_stops_both(data, tmp_path):
     overrides = ("MODEL.ROI_HEADS.NUM_CLASSES", "2", "SOLVER.BASE_LR", "1e30", "SOLVER.WARMUP_ITERS", "0")
     status, _, err = torchrun("train_net.py", *runs.train_net(tmp_path, data, *overrides))
@@ -121,6 +126,7 @@ def test_a_training_that_diverges_stops_both(data, tmp_path):
     assert not list((tmp_path / "output").glob("model_*.pth"))
 
 
+@joins
 def test_a_loss_that_is_not_finite_on_one_process_stops_both(data, tmp_path):
     """The second process alone meets the bad number; the first must not save weights."""
     arguments = runs.train_net(tmp_path, data, "MODEL.ROI_HEADS.NUM_CLASSES", "2")
@@ -131,3 +137,16 @@ def test_a_loss_that_is_not_finite_on_one_process_stops_both(data, tmp_path):
     assert own_lines(err)[0].count(".png") == 1  # the image of that process
     assert "FloatingPointError" not in err
     assert not list((tmp_path / "output").glob("model_*.pth"))
+
+
+@pytest.mark.parity
+def test_an_engine_that_joins_nothing_is_refused(data, tmp_path):
+    """Else two trainings would write the same files."""
+    arguments = runs.train_net(tmp_path, data, "MODEL.ROI_HEADS.NUM_CLASSES", "2")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train_net.py")
+    status, _, err = runs.finish(runs.start(*launcher, *arguments, engine="detectron2"), timeout=120)
+    if "Detectron2 is not installed" in err:
+        pytest.skip("stock Detectron2 is not on the path: make parity STOCK_DETECTRON2=/folder/with/detectron2")
+    assert status == 1
+    assert len(own_lines(err)) == 1 and "started as 2 processes" in own_lines(err)[0]
+    assert not (tmp_path / "output").exists()

@@ -8,6 +8,7 @@ import torch
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_argument_parser
+from detectron2.utils import comm
 from rcnnkit.config import add_rcnnkit_config, validate_config
 from rcnnkit.data.custom import register_custom_datasets
 from rcnnkit.errors import UserError, nearest
@@ -54,6 +55,11 @@ def merge_config_file(cfg: CfgNode, config_file: str) -> None:
         known = [str(path) for path in sorted(beside.rglob("*.yaml"))]
         hint = f"; near names: {', '.join(nearest(config_file, known, 3))}" if known else ""
         raise UserError(f"{config_file}: no such config file{hint}")
+    if config_file.endswith(".py"):
+        raise UserError(
+            f"{config_file}: train_net.py reads YAML; a Python config is a program, which "
+            "tools/lazyconfig_train_net.py runs with --trust-python-config"
+        )
     try:
         cfg.merge_from_file(config_file, allow_unsafe=False)
     except KeyError as error:
@@ -149,6 +155,16 @@ def check_batch(cfg: CfgNode, started: int) -> None:
         raise UserError(
             f"SOLVER.IMS_PER_BATCH: {images} images cannot be shared evenly by {processes} processes; "
             f"set it to a multiple of {processes}, e.g. {nearby}"
+        )
+
+
+def check_joined() -> None:
+    """Refuse to train as many single processes, each writing the same files, where the engine does not join torchrun's."""
+    asked, joined = int(os.environ.get("WORLD_SIZE", "1")), comm.get_world_size()
+    if asked > 1 and joined != asked:
+        raise UserError(
+            f"started as {asked} processes, but this engine joined {joined}: it does not read torchrun's environment; "
+            "use --num-gpus, or the built-in engine (RCNNKIT_ENGINE=builtin)"
         )
 
 
