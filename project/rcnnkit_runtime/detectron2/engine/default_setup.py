@@ -7,16 +7,15 @@ import sys
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
-from detectron2.checkpoint.whole_file import write_whole
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, LazyConfig
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
+from detectron2.utils.whole_file import write_whole
 
 
 def default_setup(cfg: Any, args: argparse.Namespace) -> None:
@@ -59,7 +58,11 @@ def default_setup(cfg: Any, args: argparse.Namespace) -> None:
 def _save_config(cfg: Any, output_dir: str, logger: logging.Logger) -> None:
     """Writes the whole config to `config.yaml`, which loads as a config file."""
     path = os.path.join(output_dir, "config.yaml")
-    text = cfg.dump() if isinstance(cfg, CfgNode) else OmegaConf.to_yaml(cfg)
+    if not isinstance(cfg, CfgNode):
+        LazyConfig.save(cfg, path)
+        logger.info(f"Full config saved to {path}")
+        return
+    text = cfg.dump()
     logger.info("Running with full config:\n" + _highlight(text, ".yaml"))
     if "://" in path:
         with PathManager.open(path, "w") as file:

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig
 from torch import nn
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.model_zoo.checkpoint_urls import CONFIG_PATH_TO_URL_SUFFIX
 from detectron2.utils.registry import nearest_first
 
@@ -53,7 +54,9 @@ def get_checkpoint_url(config_path: str) -> str:
 
 def _available() -> list[str]:
     folder = next((folder for folder in _CONFIG_FOLDERS if folder.is_dir()), None)
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*.yaml")) if folder else []
+    if folder is None:
+        return []
+    return sorted(str(path.relative_to(folder)) for kind in ("*.yaml", "*.py") for path in folder.rglob(kind))
 
 
 def get_config_file(config_path: str) -> str:
@@ -75,19 +78,25 @@ def get_config_file(config_path: str) -> str:
     raise RuntimeError(f"{config_path} not available in Model Zoo!{hint}")
 
 
-def get_config(config_path: str, trained: bool = False) -> CfgNode:
-    """Return a config of the zoo, merged into the defaults, not frozen.
+def get_config(config_path: str, trained: bool = False) -> CfgNode | DictConfig:
+    """Return a config of the zoo: a YAML file merged into the defaults, not frozen; a Python file as it is.
 
     Args:
         config_path: config name with its extension.
-        trained: set MODEL.WEIGHTS to the weights trained with it; otherwise it stays what the file says, usually a
-            backbone trained on ImageNet.
+        trained: set MODEL.WEIGHTS (train.init_checkpoint) to the weights trained with it; otherwise it stays what the
+            file says, usually a backbone trained on ImageNet.
 
     Raises:
         RuntimeError: no such config, or no trained weights.
     """
+    path = get_config_file(config_path)
+    if path.endswith(".py"):
+        lazy = LazyConfig.load(path)
+        if trained:
+            lazy.train.init_checkpoint = get_checkpoint_url(config_path)
+        return lazy
     cfg = get_cfg()
-    cfg.merge_from_file(get_config_file(config_path))
+    cfg.merge_from_file(path)
     if trained:
         cfg.MODEL.WEIGHTS = get_checkpoint_url(config_path)
     return cfg
@@ -108,8 +117,13 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
     cfg = get_config(config_path, trained)
     if device is None and not torch.cuda.is_available():
         device = "cpu"
-    if device is not None:
-        cfg.MODEL.DEVICE = device
-    model = build_model(cfg)
-    DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+    if isinstance(cfg, CfgNode):
+        if device is not None:
+            cfg.MODEL.DEVICE = device
+        model = build_model(cfg)
+        weights = cfg.MODEL.WEIGHTS
+    else:
+        model = instantiate(cfg.model).to(device or cfg.train.device)
+        weights = cfg.train.init_checkpoint
+    DetectionCheckpointer(model).load(weights)
     return model
