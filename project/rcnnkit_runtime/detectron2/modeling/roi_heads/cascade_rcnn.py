@@ -15,13 +15,9 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads.box_head import build_box_head
+from detectron2.modeling.roi_heads.branch_poolers import build_pooler, common_channels
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
-from detectron2.modeling.roi_heads.roi_heads import (
-    ROI_HEADS_REGISTRY,
-    StandardROIHeads,
-    _build_pooler,
-    _common_channels,
-)
+from detectron2.modeling.roi_heads.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.structures import Boxes, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 
@@ -99,7 +95,7 @@ class CascadeROIHeads(StandardROIHeads):
 
         in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
         side = head.POOLER_RESOLUTION
-        pooled_shape = ShapeSpec(channels=_common_channels(in_features, input_shape), height=side, width=side)
+        pooled_shape = ShapeSpec(channels=common_channels(in_features, input_shape), height=side, width=side)
         box_heads, box_predictors, matchers = [], [], []
         for iou, weights in zip(cascade.IOUS, cascade.BBOX_REG_WEIGHTS):
             box_head = build_box_head(cfg, pooled_shape)
@@ -110,7 +106,7 @@ class CascadeROIHeads(StandardROIHeads):
             matchers.append(Matcher([iou], [0, 1], allow_low_quality_matches=False))
         return {
             "box_in_features": in_features,
-            "box_pooler": _build_pooler(head, in_features, input_shape),
+            "box_pooler": build_pooler(head, in_features, input_shape),
             "box_heads": box_heads,
             "box_predictors": box_predictors,
             "proposal_matchers": matchers,
