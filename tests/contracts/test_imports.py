@@ -1,4 +1,4 @@
-"""Who may import whom. The rules are the table of the design; an exception is listed here with its reason or it fails."""
+"""Who may import whom: the table of the design. An exception is listed here with its reason, or it fails."""
 
 import ast
 from pathlib import Path
@@ -20,6 +20,7 @@ ALLOWED_IN_RUNTIME = {
         "modeling/roi_heads/fast_rcnn.py",
         "data",
     ): "the public API's federated loss reads class frequencies from the catalog",
+    ("modeling/test_time_augmentation.py", "data"): "the public API puts the augmentation of pictures into modeling",
     ("utils/testing.py", "structures"): "the public API puts test helpers that make instances into utils",
     ("utils/testing.py", "modeling"): "the public API's test helpers build models",
     ("utils/testing.py", "model_zoo"): "the public API's test helpers build models of the zoo",

@@ -12,7 +12,7 @@ from detectron2.modeling.backbone import (
     build_resnet_backbone,
     make_stage,
 )
-from detectron2.modeling.meta_arch import META_ARCH_REGISTRY, GeneralizedRCNN, ProposalNetwork, build_model
+from detectron2.modeling.meta_arch import META_ARCH_REGISTRY, GeneralizedRCNN, ProposalNetwork, RetinaNet, build_model
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.modeling.proposal_generator import (
     PROPOSAL_GENERATOR_REGISTRY,
@@ -35,6 +35,7 @@ from detectron2.modeling.roi_heads import (
     build_mask_head,
     build_roi_heads,
 )
+from detectron2.modeling.test_time_augmentation import DatasetMapperTTA, GeneralizedRCNNWithTTA
 
 __all__ = [
     "ANCHOR_GENERATOR_REGISTRY",
@@ -51,11 +52,14 @@ __all__ = [
     "BaseKeypointRCNNHead",
     "BaseMaskRCNNHead",
     "FastRCNNOutputLayers",
+    "DatasetMapperTTA",
     "GeneralizedRCNN",
+    "GeneralizedRCNNWithTTA",
     "ProposalNetwork",
     "ROIHeads",
     "ResNet",
     "ResNetBlockBase",
+    "RetinaNet",
     "ShapeSpec",
     "StandardROIHeads",
     "build_anchor_generator",

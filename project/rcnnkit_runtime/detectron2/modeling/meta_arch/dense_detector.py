@@ -4,6 +4,8 @@ Shape letters: N images, Hi and Wi of level i, A anchors of a cell, R anchors of
 The input is that of `rcnn.py`.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import nn
@@ -28,6 +30,8 @@ class DenseDetector(nn.Module):
     """Backbone and head; a subclass adds `forward_training` and `forward_inference`."""
 
     pixel_mean: torch.Tensor
+    box2box_transform: Any
+    input_format: str
 
     def __init__(
         self,
@@ -51,7 +55,7 @@ class DenseDetector(nn.Module):
         self.head = head
         if head_in_features is None:
             shapes = backbone.output_shape()
-            self.head_in_features = sorted(shapes, key=lambda name: shapes[name].stride)
+            self.head_in_features = sorted(shapes, key=lambda name: shapes[name].stride or 0)
         else:
             self.head_in_features = head_in_features
         _register_pixel_statistics(self, pixel_mean, pixel_std)
@@ -75,7 +79,7 @@ class DenseDetector(nn.Module):
         predictions = self.head(features)
         if self.training:
             assert "instances" in batched_inputs[0], "Instance annotations are missing in training!"
-            gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
+            gt_instances: Any = [x["instances"].to(self.device) for x in batched_inputs]
             return self.forward_training(images, features, predictions, gt_instances)
         return [
             {"instances": detector_postprocess(results, *_output_size(batched_input, image_size))}

@@ -263,10 +263,11 @@ class RetinaNetHead(nn.Module):
         self.cls_score = nn.Conv2d(conv_dims[-1], num_anchors * num_classes, kernel_size=3, stride=1, padding=1)
         self.bbox_pred = nn.Conv2d(conv_dims[-1], num_anchors * 4, kernel_size=3, stride=1, padding=1)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and module.bias is not None:
                 nn.init.normal_(module.weight, mean=0, std=0.01)
                 nn.init.zeros_(module.bias)
-        nn.init.constant_(self.cls_score.bias, -math.log((1 - prior_prob) / prior_prob))
+        prior: Any = self.cls_score.bias
+        nn.init.constant_(prior, -math.log((1 - prior_prob) / prior_prob))
 
     @staticmethod
     def _tower(input_shape: list[ShapeSpec], conv_dims: list[int], norm: str) -> Iterator[nn.Module]:
