@@ -1,30 +1,24 @@
-"""Train or evaluate a model: `python train_net.py --config-file configs/... [--eval-only] [--resume] [KEY VALUE ...]`."""
+"""Train or evaluate: `python train_net.py --config-file configs/... [--eval-only] [--resume] [KEY VALUE ...]`."""
 
 import logging
-import os
 import sys
-import time
 
 try:
-    import rcnnkit
+    from rcnnkit.engine_choice import engine_line  # importing the package chooses the engine
 except ImportError as error:
     print(f"train_net.py: {error}", file=sys.stderr)
     sys.exit(2)
 
-from torch.multiprocessing import ProcessExitedException
-
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.engine import default_setup, launch
+from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from rcnnkit.data.preflight import check_datasets
 from rcnnkit.engine.checkpointing import check_weights, last_checkpoint
-from rcnnkit.engine.setup import argument_parser, check_joined, config_from_arguments
+from rcnnkit.engine.processes import check_joined, is_first_process, start_processes, tell_and_stop
+from rcnnkit.engine.setup import argument_parser, config_from_arguments
 from rcnnkit.engine.trainer import Trainer
-from rcnnkit.engine_choice import engine_line
 from rcnnkit.errors import UserError
-
-SECONDS_FOR_THE_MAIN_PROCESS = 3
 
 
 def check_inputs(arguments) -> None:
@@ -66,32 +60,17 @@ def process(arguments) -> None:
         check_joined()
         run(arguments)
     except UserError as error:
-        if os.environ.get("RANK", "0") != "0" or not comm.is_main_process():
-            # Where the main process stops for the same reason, its line is enough and the launcher ends this process.
-            time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
-        print(f"train_net.py: {error}", file=sys.stderr)
-        sys.exit(2)
+        tell_and_stop("train_net.py", error)
 
 
 def main() -> None:
     arguments = argument_parser().parse_args()
     try:
-        if os.environ.get("RANK", "0") == "0":
+        if is_first_process():
             check_inputs(arguments)
     except UserError as error:
-        print(f"train_net.py: {error}", file=sys.stderr)
-        sys.exit(2)
-    try:
-        launch(
-            process,
-            max(arguments.num_gpus, 1),
-            num_machines=arguments.num_machines,
-            machine_rank=arguments.machine_rank,
-            dist_url=arguments.dist_url,
-            args=(arguments,),
-        )
-    except ProcessExitedException as stopped:  # a process that was started here has said why
-        sys.exit(stopped.exit_code)
+        tell_and_stop("train_net.py", error)
+    start_processes(process, arguments)
 
 
 if __name__ == "__main__":

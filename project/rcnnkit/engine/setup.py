@@ -8,7 +8,6 @@ import torch
 
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_argument_parser
-from detectron2.utils import comm
 from rcnnkit.config import add_rcnnkit_config, validate_config
 from rcnnkit.data.custom import register_custom_datasets
 from rcnnkit.errors import UserError, nearest
@@ -155,16 +154,6 @@ def check_batch(cfg: CfgNode, started: int) -> None:
         raise UserError(
             f"SOLVER.IMS_PER_BATCH: {images} images cannot be shared evenly by {processes} processes; "
             f"set it to a multiple of {processes}, e.g. {nearby}"
-        )
-
-
-def check_joined() -> None:
-    """Refuse to train as many single processes, each writing the same files, where the engine does not join torchrun's."""
-    asked, joined = int(os.environ.get("WORLD_SIZE", "1")), comm.get_world_size()
-    if asked > 1 and joined != asked:
-        raise UserError(
-            f"started as {asked} processes, but this engine joined {joined}: it does not read torchrun's environment; "
-            "use --num-gpus, or the built-in engine (RCNNKIT_ENGINE=builtin)"
         )
 
 
