@@ -7,9 +7,9 @@ import pytest
 
 os.environ.setdefault("RCNNKIT_ENGINE", "builtin")
 
-import torch  # noqa: E402
+import torch
 
-from rcnnkit.engine_choice import activate_engine  # noqa: E402
+from rcnnkit.engine_choice import activate_engine
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ENGINE = activate_engine()

@@ -9,8 +9,8 @@ OPTIMIZERS = ("SGD", "ADAMW")
 
 def add_rcnnkit_config(cfg: CfgNode) -> None:
     """Add the keys of rcnnkit, each with its default, to a config of the engine."""
-    # Data sets of one's own: [{"name": ..., "json": COCO annotation file, "images": folder}, ...]; then usable by name in
-    # DATASETS.TRAIN and TEST. See datasets/README.md.
+    # Data sets of one's own: [{"name": ..., "json": COCO annotation file, "images": folder}, ...]; then usable by name
+    # in DATASETS.TRAIN and TEST. See datasets/README.md.
     cfg.DATASETS.CUSTOM = []
     cfg.RCNNKIT = CfgNode()
     # Optimiser of all weights: "SGD" (momentum, as SOLVER.MOMENTUM and SOLVER.NESTEROV say) or "ADAMW".

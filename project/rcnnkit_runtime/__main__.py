@@ -4,7 +4,9 @@ import sys
 
 from rcnnkit_runtime import ENGINE_ROOT
 
-USAGE = 'usage: python -m rcnnkit_runtime path\n\nPYTHONPATH="$(python -m rcnnkit_runtime path)" python your_detectron2_project.py'
+USAGE = """usage: python -m rcnnkit_runtime path
+
+PYTHONPATH="$(python -m rcnnkit_runtime path)" python your_detectron2_project.py"""
 
 
 def main(arguments: list[str]) -> int:

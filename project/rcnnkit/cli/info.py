@@ -45,7 +45,7 @@ def find_problems() -> Iterator[str]:
     yield from check_opencv([name for name in OPENCV_BUILDS if _version(name)])
     yield from check_torchvision_operators()
     if torch.cuda.is_available() is False and torch.version.cuda and _nvidia_driver_present():
-        yield "an NVIDIA driver is there but torch cannot use it: compare the driver's CUDA version with torch.version.cuda"
+        yield "an NVIDIA driver is there but torch cannot use it: compare its CUDA version with torch.version.cuda"
 
 
 def check_opencv(builds: list[str]) -> Iterator[str]:
@@ -53,7 +53,8 @@ def check_opencv(builds: list[str]) -> Iterator[str]:
     if len(builds) > 1:
         others = " ".join(name for name in builds if name != "opencv-python-headless")
         yield (
-            f"{len(builds)} builds of OpenCV are mixed ({', '.join(builds)}): run `pip uninstall -y {' '.join(builds)}`, "
+            f"{len(builds)} builds of OpenCV are mixed ({', '.join(builds)}): "
+            f"run `pip uninstall -y {' '.join(builds)}`, "
             f"then `pip install opencv-python-headless` (or, where windows are needed, only one of: {others})"
         )
     try:

@@ -1,4 +1,4 @@
-"""The console command `rcnnkit`: one sub-command a file, each with `add_arguments(parser)` and `run(arguments) -> int`."""
+"""The console command `rcnnkit`: a sub-command is a file with `add_arguments(parser)` and `run(arguments) -> int`."""
 
 import argparse
 import importlib

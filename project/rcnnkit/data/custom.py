@@ -1,12 +1,12 @@
-"""Data sets that a config names itself: the entries of `DATASETS.CUSTOM`, each a COCO JSON file and a folder of images."""
+"""Data sets that a config names itself: entries of `DATASETS.CUSTOM`, each a COCO JSON file and a folder of images."""
 
 import colorsys
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
-
 from rcnnkit.data.coco_check import check_coco_references
 from rcnnkit.errors import UserError, nearest
 
@@ -21,8 +21,8 @@ def register_custom_datasets(entries: Sequence[dict]) -> None:
             `images` (the folder that its `file_name`s are relative to; by default the folder of the JSON).
 
     Raises:
-        UserError: an entry with an unknown or missing field, a file that is not there or not COCO, or a name that is taken
-            by other data.
+        UserError: an entry with an unknown or missing field, a file that is not there or not COCO, or a name that is
+            taken by other data.
     """
     for position, entry in enumerate(entries):
         where = f"DATASETS.CUSTOM[{position}]"
@@ -36,7 +36,7 @@ def register_custom_datasets(entries: Sequence[dict]) -> None:
                 )
             continue
         categories = check_coco_references(name, json_file)["categories"]
-        DatasetCatalog.register(name, lambda j=json_file, i=images, n=name: load_coco_json(str(j), str(i), n))
+        DatasetCatalog.register(name, functools.partial(load_coco_json, str(json_file), str(images), name))
         MetadataCatalog.get(name).set(**described, **keypoint_metadata(categories))
         MetadataCatalog.get(name).thing_classes = [c["name"] for c in sorted(categories, key=lambda c: c["id"])]
 

@@ -1,7 +1,7 @@
 """Look into a checkpoint before training starts: whole, harmless, and of this architecture.
 
-A file of pickled weights can hold code. `.pth` goes through `torch.load(weights_only=True)` in either engine; a `.pkl` is
-scanned here, opcode by opcode and without running it, for anything but numpy arrays and plain containers.
+A file of pickled weights can hold code. `.pth` goes through `torch.load(weights_only=True)` in either engine; a `.pkl`
+is scanned here, opcode by opcode and without running it, for anything but numpy arrays and plain containers.
 """
 
 import pickle
@@ -46,8 +46,8 @@ def check_weights(cfg: CfgNode, weights: str, *, whole: bool) -> None:
     Args:
         cfg: the config whose `MODEL` is to be filled.
         weights: path or URL; an empty string means none and passes.
-        whole: every parameter must come from the file (evaluation, resuming). Otherwise (fine-tuning) heads may differ, as
-            they do for other classes, but the backbone must be the same where the file has one.
+        whole: every parameter must come from the file (evaluation, resuming). Otherwise (fine-tuning) heads may differ,
+            as they do for other classes, but the backbone must be the same where the file has one.
 
     Raises:
         UserError: the file is missing, empty, truncated, holds code, or belongs to another architecture; then the
@@ -142,7 +142,7 @@ def _compare(path: Path, model: torch.nn.Module, incompatible, whole: bool) -> N
 
 
 def _other_backbone(missing: list[str], unexpected: list[str], misshaped: set[str]) -> bool:
-    """A backbone in the file that differs from the model's; an ImageNet file lacks only the parts around `bottom_up`."""
+    """Whether the file's backbone differs from the model's; an ImageNet file lacks what is around `bottom_up`."""
     if any(key.startswith("backbone.") for key in (*unexpected, *misshaped)):
         return True
     lateral = ("backbone.fpn_", "backbone.top_block")
@@ -157,7 +157,7 @@ def _listed(keys: list[str]) -> str:
 
 
 def last_checkpoint(output_dir: str) -> str:
-    """The checkpoint that `--resume` continues from: the one that `OUTPUT_DIR/last_checkpoint` names, or an empty string."""
+    """The checkpoint that `--resume` continues from, as `OUTPUT_DIR/last_checkpoint` names it, or an empty string."""
     pointer = Path(output_dir) / "last_checkpoint"
     if not pointer.is_file():
         return ""

@@ -323,7 +323,10 @@ class CommonMetricPrinter(EventWriter):
         if self._max_iter is None:
             return ""
         is_measured = "time" in storage.histories()
-        seconds = storage.history("time").median(_ETA_WINDOW) if is_measured else self._seconds_since_last_line(storage.iter)
+        if is_measured:
+            seconds = storage.history("time").median(_ETA_WINDOW)
+        else:
+            seconds = self._seconds_since_last_line(storage.iter)
         if seconds is None:
             return None
         left = seconds * (self._max_iter - storage.iter - 1)
