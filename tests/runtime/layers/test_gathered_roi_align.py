@@ -29,7 +29,7 @@ def awkward_boxes() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("aligned", [True, False])
-@pytest.mark.parametrize("size", [(7, 7), (14, 14), (3, 5), (1, 1)])
+@pytest.mark.parametrize("size", [(7, 7), (14, 14), (3, 5), (2, 2)])
 def test_equals_torchvision(aligned, size):
     features, rois = torch.randn(2, 16, 30, 40), awkward_boxes()
     expected = roi_align(features, rois, size, 0.25, 0, aligned)
