@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from weakref import WeakKeyDictionary
 
 import torch
 from tqdm import tqdm
@@ -11,6 +12,8 @@ from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from rcnnkit.errors import UserError
 
+# The images that each model in training was given last.
+_latest_images: WeakKeyDictionary[torch.nn.Module, str] = WeakKeyDictionary()
 ADVICE = "Lower SOLVER.BASE_LR, lengthen SOLVER.WARMUP_ITERS, or look at these annotations"
 
 
@@ -26,14 +29,16 @@ def stop_on_bad_loss(model: torch.nn.Module) -> None:
 
 def _remember_images(model: torch.nn.Module, inputs: tuple) -> None:
     if model.training:
-        model.latest_images = named_images(inputs[0])
+        _latest_images[model] = named_images(inputs[0])
 
 
 def diverged(model: torch.nn.Module, iteration: int, error: FloatingPointError) -> UserError:
     """What to say of an engine's own stop within a step, at numbers that are not finite before there are losses."""
     inner = getattr(model, "module", model)  # without the wrapper of several processes
     reason = str(error).splitlines()[0]
-    return UserError(f"iteration {iteration}: {reason} The images were {inner.latest_images}. {ADVICE}")
+    return UserError(
+        f"iteration {iteration}: {reason} The images were {_latest_images.get(inner, 'not read yet')}. {ADVICE}"
+    )
 
 
 def _check_losses(model: torch.nn.Module, inputs: tuple, outputs) -> None:
@@ -48,7 +53,7 @@ def _check_losses(model: torch.nn.Module, inputs: tuple, outputs) -> None:
     if everywhere.item():
         return
     values = ", ".join(f"{name} {value.item():.4g}" for name, value in losses.items())
-    bad = "" if finite.item() else f"({values}) on the images {model.latest_images}"
+    bad = "" if finite.item() else f"({values}) on the images {_latest_images[model]}"
     found = [each for each in comm.all_gather(bad) if each] if several else [bad]
     raise UserError(
         f"iteration {get_event_storage().iter}: the loss is not finite {' and '.join(found)}; the weights were not "
