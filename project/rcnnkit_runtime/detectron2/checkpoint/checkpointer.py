@@ -11,7 +11,7 @@ from fvcore.common.checkpoint import Checkpointer as _Checkpointer
 from fvcore.common.checkpoint import PeriodicCheckpointer, _IncompatibleKeys
 
 from detectron2.checkpoint.safe_reading import CheckpointError, read_weight_file
-from detectron2.checkpoint.whole_file import write_whole
+from detectron2.utils.whole_file import write_whole
 
 __all__ = ["Checkpointer", "PeriodicCheckpointer"]
 
