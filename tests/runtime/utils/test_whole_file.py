@@ -1,10 +1,14 @@
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from iopath.common.file_io import PathHandler
+from iopath.common.file_io import PathManager as PathManagerBase
 
+from detectron2.utils import whole_file
 from detectron2.utils.whole_file import write_whole
 
 
@@ -51,3 +55,27 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     write_whole(str(tmp_path / "file"), lambda file: file.write(b"whole"))
     left = {entry.name for entry in tmp_path.iterdir()}
     assert left == {"file", f".file.{os.getppid()}.tmp", f".other.{gone.pid}.tmp", ".file.mine.tmp"}
+
+
+class InMemory(PathHandler):
+    """A store without renames."""
+
+    def __init__(self):
+        self.files: dict[str, io.BytesIO] = {}
+
+    def _get_supported_prefixes(self):
+        return ["memory://"]
+
+    def _open(self, path, mode="r", buffering=-1, **kwargs):
+        self.files[path] = file = io.BytesIO()
+        file.close = lambda: None
+        return file
+
+
+def test_addresses_are_written_by_their_handler(monkeypatch):
+    store = InMemory()
+    manager = PathManagerBase()
+    manager.register_handler(store)
+    monkeypatch.setattr(whole_file, "PathManager", manager)
+    write_whole("memory://bucket/file", lambda file: file.write(b"new"))
+    assert store.files["memory://bucket/file"].getvalue() == b"new"

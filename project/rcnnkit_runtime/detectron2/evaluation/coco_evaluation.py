@@ -30,12 +30,12 @@ from detectron2.structures import BoxMode
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
+from detectron2.utils.whole_file import write_whole
 
 from .box_proposals import _evaluate_box_proposals
 from .coco_predictions import instances_to_coco_json, results_for_task, to_dataset_categories
 from .evaluator import DatasetEvaluator
 from .fast_eval_api import COCOeval_opt
-from .result_files import write_whole
 
 _DEFAULT_MAX_DETS = [1, 10, 100]
 _METRICS = {

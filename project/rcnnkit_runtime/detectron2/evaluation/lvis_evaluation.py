@@ -21,12 +21,12 @@ from detectron2.data.datasets.lvis import read_lvis_file
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
+from detectron2.utils.whole_file import write_whole
 
 from .box_proposals import _evaluate_box_proposals as _recall_of_proposals
 from .coco_predictions import instances_to_coco_json, to_dataset_categories
 from .evaluator import DatasetEvaluator
 from .lvis_matching import LVISEvaluation
-from .result_files import write_whole
 
 _MAX_DETS = 300  # LVIS' own limit
 _METRICS: dict[str, dict[str, Any]] = {

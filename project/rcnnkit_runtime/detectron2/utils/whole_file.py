@@ -6,18 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from detectron2.utils.file_io import PathManager
+
 
 def write_whole(path: str, write: Callable[[IO[Any]], Any], check: Callable[[str], Any] | None = None) -> None:
     """Writes beside the target, flushes to the disk and renames; the old file stays until then.
 
     Args:
-        path: a local file name.
+        path: a local file name, or an address (`scheme://…`) that `PathManager` can write. Those have no rename:
+            such a file is written in place and not checked; to be whole is its handler's duty.
         write: gets the open binary file.
         check: gets the name of the finished temporary file and raises if it is not as it should be.
 
     Raises:
         OSError: the folder is missing, full or not writable; the target is as it was before.
     """
+    if "://" in path:
+        with PathManager.open(path, "wb") as file:
+            write(file)
+        return
     target = Path(path)
     _remove_leftovers(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

@@ -150,7 +150,7 @@ def test_round_trip(tmp_path, named):
 def test_conversion_is_whole_or_not_there(tmp_path, named, monkeypatch):
     register_coco_instances(named, {}, written(tmp_path, content()), "images")
     out = tmp_path / "out.json"
-    monkeypatch.setattr(coco_module.json, "dump", lambda *args: 1 / 0)
+    monkeypatch.setattr(coco_module.json, "dumps", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert_to_coco_json(named, str(out))
     assert not out.exists()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import logging
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +17,7 @@ from iopath.common.file_io import file_lock
 
 from detectron2.structures import BoxMode, PolygonMasks
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.whole_file import write_whole
 
 from ..catalog import DatasetCatalog, MetadataCatalog
 
@@ -337,23 +336,6 @@ def convert_to_coco_dict(dataset_name):
     }
 
 
-@contextlib.contextmanager
-def _written_whole(path: str) -> Iterator[Any]:
-    """Write a text file beside `path` and move it there when all of it is on disk."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=os.path.basename(path) + ".")
-    try:
-        with os.fdopen(handle, "w") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
-
-
 def convert_to_coco_json(dataset_name, output_file, allow_cached=True):
     """Write a registered dataset as a COCO file, whole or not at all.
 
@@ -369,8 +351,7 @@ def convert_to_coco_json(dataset_name, output_file, allow_cached=True):
             return
         content = convert_to_coco_dict(dataset_name)
         logger.info(f"Caching COCO format annotations at '{output_file}' ...")
-        with _written_whole(PathManager.get_local_path(output_file)) as file:
-            json.dump(content, file)
+        write_whole(PathManager.get_local_path(output_file), lambda file: file.write(json.dumps(content).encode()))
 
 
 def register_coco_instances(name, metadata, json_file, image_root):
