@@ -1,5 +1,6 @@
 """Layers: torch's and torchvision's operators in the form that R-CNN models use."""
 
+from detectron2.layers.aspp import ASPP
 from detectron2.layers.batch_norm import (
     CycleBatchNormList,
     FrozenBatchNorm2d,
@@ -31,6 +32,7 @@ from detectron2.layers.wrappers import (
 )
 
 __all__ = [
+    "ASPP",
     "BatchNorm2d",
     "CNNBlockBase",
     "Conv2d",

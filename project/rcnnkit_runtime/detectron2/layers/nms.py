@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
 from torch import Tensor
 from torchvision.ops import boxes as box_ops
 from torchvision.ops.boxes import nms  # noqa: F401
 
-from detectron2.layers.rotated_boxes import rotated_unsupported
+from detectron2.utils.out_of_scope import refused_function
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -28,11 +26,5 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     return box_ops.batched_nms(boxes.float(), scores.float(), idxs, iou_threshold)
 
 
-def nms_rotated(boxes: Tensor, scores: Tensor, iou_threshold: float) -> NoReturn:
-    """Always raises NotImplementedError."""
-    rotated_unsupported("nms_rotated")
-
-
-def batched_nms_rotated(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> NoReturn:
-    """Always raises NotImplementedError."""
-    rotated_unsupported("batched_nms_rotated")
+nms_rotated = refused_function(__name__, "nms_rotated", "rotated boxes")
+batched_nms_rotated = refused_function(__name__, "batched_nms_rotated", "rotated boxes")

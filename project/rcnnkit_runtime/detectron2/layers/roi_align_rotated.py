@@ -1,21 +1,8 @@
-"""RoIAlign of rotated boxes: the name exists, the built-in engine does not compute it."""
+"""Rotated boxes are outside the built-in engine: the names exist, a use raises NotImplementedError."""
 
-from __future__ import annotations
+from detectron2.utils.out_of_scope import refused_class, refused_function
 
-from typing import Any, NoReturn
+__all__ = ["ROIAlignRotated", "roi_align_rotated"]
 
-from torch import nn
-
-from detectron2.layers.rotated_boxes import rotated_unsupported
-
-
-class ROIAlignRotated(nn.Module):
-    """Raises NotImplementedError when it is built."""
-
-    def __init__(self, output_size: Any, spatial_scale: float, sampling_ratio: int) -> None:
-        rotated_unsupported("ROIAlignRotated")
-
-
-def roi_align_rotated(*args: Any) -> NoReturn:
-    """Always raises NotImplementedError."""
-    rotated_unsupported("roi_align_rotated")
+ROIAlignRotated = refused_class(__name__, "ROIAlignRotated", "rotated boxes")
+roi_align_rotated = refused_function(__name__, "roi_align_rotated", "rotated boxes")

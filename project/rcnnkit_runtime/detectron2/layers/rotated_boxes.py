@@ -1,19 +1,7 @@
-"""IoU of rotated boxes: the name exists, the built-in engine does not compute it."""
+"""Rotated boxes are outside the built-in engine: the name exists, a call raises NotImplementedError."""
 
-from __future__ import annotations
+from detectron2.utils.out_of_scope import refused_function
 
-from typing import NoReturn
+__all__ = ["pairwise_iou_rotated"]
 
-from torch import Tensor
-
-
-def rotated_unsupported(name: str) -> NoReturn:
-    """Say that ``name`` belongs to rotated boxes, which the built-in engine leaves out."""
-    raise NotImplementedError(
-        f"{name}: rotated boxes are outside the built-in engine; install Detectron2 and set RCNNKIT_ENGINE=detectron2"
-    )
-
-
-def pairwise_iou_rotated(boxes1: Tensor, boxes2: Tensor) -> NoReturn:
-    """Always raises NotImplementedError."""
-    rotated_unsupported("pairwise_iou_rotated")
+pairwise_iou_rotated = refused_function(__name__, "pairwise_iou_rotated", "rotated boxes")

@@ -14,6 +14,7 @@ from torch import nn
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec, move_device_like
 from detectron2.structures import Boxes
+from detectron2.utils.out_of_scope import refused_class
 from detectron2.utils.registry import Registry
 
 ANCHOR_GENERATOR_REGISTRY = Registry("ANCHOR_GENERATOR")
@@ -157,16 +158,18 @@ class DefaultAnchorGenerator(nn.Module):
 
 
 @ANCHOR_GENERATOR_REGISTRY.register()
-class RotatedAnchorGenerator(nn.Module):
-    """Rotated boxes are outside the built-in engine; the name is importable, its use is not."""
+class RoundedAnchorGenerator(DefaultAnchorGenerator):
+    """Anchors whose corners around the origin are whole numbers, as torchvision's detectors have them."""
 
-    box_dim = 5
+    def generate_cell_anchors(
+        self, sizes: Sequence[float] = (32, 64, 128, 256, 512), aspect_ratios: Sequence[float] = (0.5, 1, 2)
+    ) -> torch.Tensor:
+        """(A, 4) XYXY anchors around the origin, halves rounded to even."""
+        return super().generate_cell_anchors(sizes, aspect_ratios).round()
 
-    def __init__(self, *args, **kwargs) -> None:
-        raise NotImplementedError(
-            "RotatedAnchorGenerator: rotated boxes are not part of the built-in engine; "
-            "install stock Detectron2 and set RCNNKIT_ENGINE=detectron2."
-        )
+
+RotatedAnchorGenerator = refused_class(__name__, "RotatedAnchorGenerator", "rotated boxes")
+ANCHOR_GENERATOR_REGISTRY.register(RotatedAnchorGenerator)
 
 
 def build_anchor_generator(cfg, input_shape: list[ShapeSpec]) -> nn.Module:

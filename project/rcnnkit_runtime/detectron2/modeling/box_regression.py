@@ -16,6 +16,7 @@ from fvcore.nn import giou_loss, smooth_l1_loss
 
 from detectron2.layers import cat, ciou_loss, diou_loss
 from detectron2.structures import Boxes
+from detectron2.utils.out_of_scope import refused_class
 
 __all__ = ["Box2BoxTransform", "Box2BoxTransformLinear", "Box2BoxTransformRotated"]
 
@@ -97,16 +98,7 @@ class Box2BoxTransformLinear:
         return torch.cat([centers - distances[..., :2], centers + distances[..., 2:]], dim=-1)
 
 
-class Box2BoxTransformRotated:
-    """Rotated boxes are outside the built-in engine; the name is importable, its use is not."""
-
-    def __init__(
-        self, weights: tuple[float, float, float, float, float], scale_clamp: float = _DEFAULT_SCALE_CLAMP
-    ) -> None:
-        raise NotImplementedError(
-            "Box2BoxTransformRotated: rotated boxes are not part of the built-in engine; "
-            "install stock Detectron2 and set RCNNKIT_ENGINE=detectron2."
-        )
+Box2BoxTransformRotated = refused_class(__name__, "Box2BoxTransformRotated", "rotated boxes")
 
 
 def _dense_box_regression_loss(

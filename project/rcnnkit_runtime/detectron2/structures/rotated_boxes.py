@@ -1,22 +1,9 @@
-"""Rotated boxes: the names exist, the built-in engine does not compute with them."""
+"""Rotated boxes are outside the built-in engine: the names exist (`isinstance` may ask), a use raises."""
 
-from __future__ import annotations
+from detectron2.layers.rotated_boxes import pairwise_iou_rotated
+from detectron2.utils.out_of_scope import refused_class, refused_function
 
-from typing import NoReturn
+__all__ = ["RotatedBoxes", "pairwise_iou", "pairwise_iou_rotated"]
 
-from torch import Tensor
-
-from detectron2.layers.rotated_boxes import pairwise_iou_rotated, rotated_unsupported
-from detectron2.structures.boxes import Boxes
-
-
-class RotatedBoxes(Boxes):
-    """Raises NotImplementedError when it is built; good for ``isinstance``."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        rotated_unsupported("RotatedBoxes")
-
-
-def pairwise_iou(boxes1: RotatedBoxes, boxes2: RotatedBoxes) -> NoReturn:
-    """Always raises NotImplementedError."""
-    pairwise_iou_rotated(boxes1.tensor, boxes2.tensor)
+RotatedBoxes = refused_class(__name__, "RotatedBoxes", "rotated boxes")
+pairwise_iou = refused_function(__name__, "pairwise_iou", "rotated boxes")

@@ -16,6 +16,9 @@ from .roi_heads import (
     build_roi_heads,
     select_foreground_proposals,
 )
+from .rotated_fast_rcnn import RROIHeads
+
+ROI_HEADS_REGISTRY.register(RROIHeads)  # configs name it, and get its refusal
 
 __all__ = [
     "BaseKeypointRCNNHead",
@@ -30,6 +33,7 @@ __all__ = [
     "ROI_HEADS_REGISTRY",
     "ROI_KEYPOINT_HEAD_REGISTRY",
     "ROI_MASK_HEAD_REGISTRY",
+    "RROIHeads",
     "Res5ROIHeads",
     "StandardROIHeads",
     "build_box_head",
