@@ -58,13 +58,28 @@ def test_module_gives_the_same_with_and_without_gradients():
     assert features.grad.abs().sum() > 0
 
 
+def test_gradient_equals_torchvisions():
+    rois = awkward_boxes()
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        features = torch.randn(2, 16, 30, 40).contiguous(memory_format=memory_format)
+        features.requires_grad_()
+        upstream = torch.randn(len(rois), 16, 7, 7)
+        (expected,) = torch.autograd.grad(roi_align(features, rois, 7, 0.25, 0, True), features, upstream)
+        (got,) = torch.autograd.grad(gathered_roi_align(features, rois, (7, 7), 0.25, True), features, upstream)
+        torch.testing.assert_close(got, expected, atol=3e-5, rtol=1e-5)
+
+
+def test_gradient_by_finite_differences():
+    features = torch.randn(2, 2, 5, 6, dtype=torch.float64, requires_grad=True)
+    rois = torch.tensor([[0, 1, 2, 15, 14], [1, -3, 0, 30, 9], [1, 4, 4, 4, 4]], dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda f: gathered_roi_align(f, rois, (2, 3), 0.25, True), features)
+
+
 def test_leaves_the_rest_to_torchvision():
     features, rois = torch.randn(2, 16, 30, 40), awkward_boxes()
-    assert not is_worthwhile(features, rois, (7, 7), 0.25, 0)  # gradients are on
-    with torch.no_grad():
-        assert not is_worthwhile(features, rois, (7, 7), 0.25, 2)
-        assert not is_worthwhile(features.double(), rois, (7, 7), 0.25, 0)
-        assert not is_worthwhile(features, rois[:0], (7, 7), 0.25, 0)
-        assert not is_worthwhile(features, torch.tensor([[0, 0, 0, 1e6, 1]]), (7, 7), 0.25, 0)
-        assert not is_worthwhile(features, torch.tensor([[0, 0, 0, float("nan"), 1]]), (7, 7), 0.25, 0)
-        assert ROIAlign(7, 0.25, 0)(features, rois[:0]).shape == (0, 16, 7, 7)
+    assert not is_worthwhile(features, rois, (7, 7), 0.25, 2)
+    assert not is_worthwhile(features.double(), rois, (7, 7), 0.25, 0)
+    assert not is_worthwhile(features, rois[:0], (7, 7), 0.25, 0)
+    assert not is_worthwhile(features, torch.tensor([[0, 0, 0, 1e6, 1]]), (7, 7), 0.25, 0)
+    assert not is_worthwhile(features, torch.tensor([[0, 0, 0, float("nan"), 1]]), (7, 7), 0.25, 0)
+    assert ROIAlign(7, 0.25, 0)(features, rois[:0]).shape == (0, 16, 7, 7)

@@ -1,8 +1,8 @@
-"""RoIAlign as weighted sums of rows of a table, for inference on a CPU.
+"""RoIAlign as weighted sums of rows of a table, for CPUs.
 
 A pixel's channels lie side by side in the table, so a sum runs over whole vectors, where the plain operator picks
 single values. The bilinear weights of a bin's samples are added up per pixel first: g samples in a direction touch at
-most g + 1 pixels.
+most g + 1 pixels. The gradient is the same with the roles exchanged: a pixel sums the rows of the bins that read it.
 
 Shapes: R boxes, N images, C channels, H x W pixels, P x Q bins, g samples per bin in one direction, T taps: the pixels
 that they touch in that direction.
@@ -10,8 +10,12 @@ that they touch in that direction.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 # Boxes are grouped by their number of samples per bin, rounded up to one of these.
@@ -23,12 +27,11 @@ MAX_INDICES = 1 << 22
 def is_worthwhile(
     features: Tensor, rois: Tensor, output_size: tuple[int, int], spatial_scale: float, sampling_ratio: int
 ) -> bool:
-    """Whether the operator below applies and gains: float32 on a CPU, no gradients, samples as dense as pixels."""
+    """Whether the operator below applies and gains: float32 on a CPU, samples as dense as pixels."""
     applies = (
         features.device.type == "cpu"
-        and not torch.is_grad_enabled()
         and sampling_ratio <= 0
-        and features.dtype == torch.float32
+        and features.dtype == rois.dtype == torch.float32
         and features.numel() > 0
         and rois.shape[0] > 0
         and features.shape[1] >= 16
@@ -76,42 +79,74 @@ def axis_taps(
 def gathered_roi_align(
     features: Tensor, rois: Tensor, output_size: tuple[int, int], spatial_scale: float, aligned: bool
 ) -> Tensor:
-    """`torchvision.ops.roi_align` with sampling_ratio 0, up to rounding.
+    """`torchvision.ops.roi_align` with sampling_ratio 0, up to rounding; differentiable in the features.
 
     Args:
-        features: (N, C, H, W) float32.
+        features: (N, C, H, W) floating point.
         rois: (R, 5), each (index of the image, x0, y0, x1, y1).
         output_size: (P, Q).
 
     Returns:
-        (R, C, P, Q) in channels-last memory format.
+        (R, C, P, Q).
     """
-    num_channels, height, width = features.shape[1:]
-    table = features.permute(0, 2, 3, 1).reshape(-1, num_channels)
-    low = rois[:, 1:3] * spatial_scale - (0.5 if aligned else 0.0)
-    extent = rois[:, 3:5] * spatial_scale - (0.5 if aligned else 0.0) - low
+    return _GatheredRoIAlign.apply(features, rois, output_size, spatial_scale, aligned)
+
+
+class _GatheredRoIAlign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, rois: Tensor, output_size: tuple[int, int], scale: float, aligned: bool):
+        table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+        pooled = features.new_empty((rois.shape[0], *output_size, features.shape[1]))
+        bins = output_size[0] * output_size[1]
+        by_bin = torch.arange(rois.shape[0] * bins).view(-1, bins)
+        entries = []
+        for members, rows, weights in _rows_of_bins(rois, features.shape, output_size, scale, aligned):
+            sums = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
+            pooled.index_copy_(0, members, sums.view(-1, *pooled.shape[1:]))
+            if ctx.needs_input_grad[0]:
+                bin_of_entry = by_bin[members].view(-1, 1).expand_as(rows)
+                entries.append((rows.flatten(), bin_of_entry.flatten(), weights.flatten()))
+        if entries:
+            ctx.save_for_backward(*(torch.cat(part) for part in zip(*entries)))
+        ctx.features_shape, ctx.channels_last = features.shape, not features.is_contiguous()
+        return pooled.permute(0, 3, 1, 2).contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor):
+        if not ctx.needs_input_grad[0]:
+            return None, None, None, None, None
+        rows, bins, weights = ctx.saved_tensors
+        num, channels, height, width = ctx.features_shape
+        grad_table = grad.permute(0, 2, 3, 1).reshape(-1, channels)
+        counts = torch.bincount(rows, minlength=num * height * width)
+        order = torch.argsort(rows)
+        sums = F.embedding_bag(
+            bins[order], grad_table, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weights[order]
+        )
+        grad_features = sums.view(num, height, width, channels).permute(0, 3, 1, 2)
+        return grad_features if ctx.channels_last else grad_features.contiguous(), None, None, None, None
+
+
+def _rows_of_bins(
+    rois: Tensor, shape: torch.Size, output_size: tuple[int, int], scale: float, aligned: bool
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Groups of boxes: their indices (M,), and (M * P * Q, taps) rows of the table with the weights of their sums."""
+    height, width = shape[2:]
+    low = rois[:, 1:3] * scale - (0.5 if aligned else 0.0)
+    extent = rois[:, 3:5] * scale - (0.5 if aligned else 0.0) - low
     if not aligned:
         extent = extent.clamp(min=1.0)
-    bins_yx = rois.new_tensor(output_size)
-    samples = (extent.flip(1) / bins_yx).ceil().to(torch.int64).clamp(min=0)
+    samples = (extent.flip(1) / rois.new_tensor(output_size)).ceil().to(torch.int64).clamp(min=0)
     first_row = rois[:, 0].to(torch.int64) * (height * width)
-    pooled = features.new_empty((rois.shape[0], *output_size, num_channels))
     for most_y, most_x, members in _groups(samples):
-        bins = output_size[0] * output_size[1]
-        at_once = max(1, MAX_INDICES // (bins * (most_y + 1) * (most_x + 1)))
-        for part in members.split(at_once):
+        taps = (most_y + 1) * (most_x + 1)
+        for part in members.split(max(1, MAX_INDICES // (output_size[0] * output_size[1] * taps))):
             y, weight_y = axis_taps(low[part, 1], extent[part, 1], output_size[0], samples[part, 0], most_y, height)
             x, weight_x = axis_taps(low[part, 0], extent[part, 0], output_size[1], samples[part, 1], most_x, width)
             rows = (first_row[part].view(-1, 1, 1) + y * width)[:, :, None, :, None] + x[:, None, :, None, :]
             weights = weight_y[:, :, None, :, None] * weight_x[:, None, :, None, :]
-            sums = F.embedding_bag(
-                rows.view(-1, (most_y + 1) * (most_x + 1)),
-                table,
-                mode="sum",
-                per_sample_weights=weights.view(-1, (most_y + 1) * (most_x + 1)),
-            )
-            pooled.index_copy_(0, part, sums.view(-1, *output_size, num_channels))
-    return pooled.permute(0, 3, 1, 2)
+            yield part, rows.view(-1, taps), weights.view(-1, taps)
 
 
 def _groups(samples: Tensor) -> list[tuple[int, int, Tensor]]:
