@@ -140,8 +140,8 @@ def check_processes(num_gpus: int, device: str) -> None:
         raise UserError(f"--num-gpus {num_gpus}: this machine has {available}; use --num-gpus {available}")
     if not device.startswith("cuda") and num_gpus > 1:
         raise UserError(
-            f"--num-gpus {num_gpus}: training runs on {device} (this machine has {available} GPUs); leave the flag out, "
-            f"or start CPU processes with `torchrun --nproc-per-node {num_gpus} train_net.py ...`"
+            f"--num-gpus {num_gpus}: training runs on {device} (this machine has {available} GPUs); leave the flag "
+            f"out, or start CPU processes with `torchrun --nproc-per-node {num_gpus} train_net.py ...`"
         )
 
 
