@@ -24,8 +24,8 @@ from rcnnkit.errors import UserError
 def check_inputs(arguments) -> None:
     """Refuse bad input before any process is started and anything is written."""
     cfg = config_from_arguments(arguments)
-    test_sets = list(cfg.DATASETS.TEST)
-    check_datasets(test_sets if arguments.eval_only else [*cfg.DATASETS.TRAIN, *test_sets], cfg.RCNNKIT.CHECK_IMAGES)
+    names = [*(() if arguments.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST]
+    check_datasets(names, cfg.RCNNKIT.CHECK_IMAGES, masks=cfg.MODEL.MASK_ON)
     resumed = last_checkpoint(cfg.OUTPUT_DIR) if arguments.resume else ""
     check_weights(cfg, resumed or cfg.MODEL.WEIGHTS, whole=bool(resumed) or arguments.eval_only)
 

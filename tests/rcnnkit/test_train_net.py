@@ -141,6 +141,13 @@ class TestDataSet:
         line = refused("MODEL.ROI_HEADS.NUM_CLASSES", "3")
         assert "'tiny' has 2 classes (bright, dark)" in line and "set it to 2" in line
 
+    def test_annotation_without_a_segmentation(self, refused, data):
+        content = json.loads(data.read_text())
+        del content["annotations"][2]["segmentation"]
+        data.write_text(json.dumps(content))
+        line = refused()
+        assert "image 2" in line and "2.png" in line and "has no segmentation" in line and "MODEL.MASK_ON False" in line
+
     def test_unknown_field_of_an_entry(self, refused):
         assert "'jsn'" in refused("DATASETS.CUSTOM", "[{'name': 'tiny', 'jsn': 'x'}]")
 

@@ -17,18 +17,21 @@ END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 logger = logging.getLogger(__name__)
 
 
-def check_datasets(names: list[str], check_images: bool = True) -> None:
+def check_datasets(names: list[str], check_images: bool = True, masks: bool = False) -> None:
     """Load every data set once and look at each of its images.
 
     Args:
         names: registered data set names.
         check_images: whether to open the image files too (header and end of each; pixels only where the end looks cut).
+        masks: whether every annotation needs a segmentation.
 
     Raises:
         UserError: the first problem, naming the file, the image id, the value and what to do.
     """
     for name in dict.fromkeys(names):
         records = load_records(name)
+        if masks:
+            _check_masks(name, records)
         if check_images:
             _check_images(name, records)
 
@@ -50,6 +53,18 @@ def load_records(name: str) -> list[dict]:
             check_coco_references(name, Path(json_file))
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{name}: cannot be loaded: {reason}") from error
+
+
+def _check_masks(name: str, records: list[dict]) -> None:
+    for record in records:
+        for position, annotation in enumerate(record.get("annotations", ())):
+            if "segmentation" not in annotation:
+                box = [round(float(number), 2) for number in annotation["bbox"]]
+                raise UserError(
+                    f"{name}: image {record.get('image_id', '?')}, {record['file_name']}: its annotation number "
+                    f"{position + 1} with the box {box} has no segmentation; add it, or train boxes only with "
+                    "MODEL.MASK_ON False"
+                )
 
 
 def _check_images(name: str, records: list[dict]) -> None:

@@ -5,9 +5,9 @@ is scanned here, opcode by opcode and without running it, for anything but numpy
 """
 
 import pickle
-import pickletools
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -87,24 +87,30 @@ def local_checkpoint(weights: str) -> Path:
     return path
 
 
+class _WeightsUnpickler(pickle.Unpickler):
+    """Builds numpy arrays and plain containers; any other name is refused before it is looked up."""
+
+    def __init__(self, file: BinaryIO, path: Path):
+        super().__init__(file, encoding="latin1")  # Detectron's files were pickled by Python 2
+        self._path = path
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in HARMLESS_GLOBALS:
+            raise UserError(f"{self._path}: holds code ({module}.{name}) and is refused; nothing of it was run")
+        return super().find_class(module, name)
+
+    def persistent_load(self, pid):
+        raise UserError(f"{self._path}: refers to objects outside the file and is refused")
+
+
 def check_pickle(path: Path) -> None:
-    """Refuse a pickle that names anything but `HARMLESS_GLOBALS`; nothing of it is executed."""
-    strings: list[str] = []
+    """Refuse a pickle that names anything but `HARMLESS_GLOBALS`."""
     try:
         with open(path, "rb") as file:
-            for opcode, argument, _ in pickletools.genops(file):
-                if opcode.name == "GLOBAL":
-                    named = tuple(str(argument).split(" ", 1))
-                elif opcode.name == "STACK_GLOBAL":
-                    named = tuple(strings[-2:])
-                else:
-                    named = None
-                if isinstance(argument, str) and opcode.name != "GLOBAL":
-                    strings = [*strings[-7:], argument]
-                if opcode.name in ("INST", "EXT1", "EXT2", "EXT4") or (named and named not in HARMLESS_GLOBALS):
-                    what = ".".join(named) if named else f"{opcode.name} {argument}"
-                    raise UserError(f"{path}: holds code ({what}) and is refused; nothing of it was run")
-    except (ValueError, IndexError, EOFError, pickle.UnpicklingError) as error:
+            _WeightsUnpickler(file, path).load()
+    except UserError:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever its opcodes stumble over
         raise UserError(f"{path}: truncated or not a pickle ({error}); copy the file again") from error
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import sys
+import warnings
 from datetime import datetime
 from types import ModuleType
 
@@ -54,6 +55,8 @@ def _import_file(module_name: str, file_path: str, make_importable: bool = False
 def _configure_libraries() -> None:
     # OpenCL contexts do not survive the fork of loader workers.
     os.environ.setdefault("OPENCV_OPENCL_RUNTIME", "disabled")
+    # fvcore compiles some of its losses with torch.jit when it is imported; a user can do nothing about that.
+    warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated", category=FutureWarning)
 
 
 def setup_environment() -> None:
