@@ -261,3 +261,4 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_change(train, data, 
     own = next(line for line in lines if line.startswith("train_net.py: "))
     assert "iteration 0" in own and "loss_cls nan" in own and str(data.parent) in own and ".png" in own
     assert not list(output.glob("model_*.pth"))
+    assert "Traceback" not in (output / "log.txt").read_text()

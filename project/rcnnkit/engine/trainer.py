@@ -1,5 +1,6 @@
 """Detectron2's DefaultTrainer with rcnnkit's optimizers, evaluators, progress and checks."""
 
+import logging
 import os
 
 from detectron2.data import MetadataCatalog
@@ -8,6 +9,14 @@ from detectron2.evaluation import COCOEvaluator
 from rcnnkit.engine.hooks import ProgressBar, diverged, stop_on_bad_loss
 from rcnnkit.engine.optimizer import build_optimizer
 from rcnnkit.errors import UserError
+
+
+def _is_no_user_error(record: logging.LogRecord) -> bool:
+    """Keep the training loop from logging a traceback for what is reported as one line anyway."""
+    return not (record.exc_info and isinstance(record.exc_info[1], UserError))
+
+
+logging.getLogger("detectron2.engine.train_loop").addFilter(_is_no_user_error)
 
 
 class Trainer(DefaultTrainer):
