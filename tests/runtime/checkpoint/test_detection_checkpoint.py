@@ -1,4 +1,5 @@
 import pickle
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -192,3 +193,53 @@ def test_periodic_checkpointer_keeps_the_newest(tmp_path):
 def test_save_to_disk_off(tmp_path):
     DetectionCheckpointer(_Model(), str(tmp_path), save_to_disk=False).save("m")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_report_tells_missing_unexpected_and_mis_shaped(tmp_path, caplog):
+    path = tmp_path / "partly.pth"
+    torch.save({"backbone.0.weight": torch.ones(2, 2), "head.weight": torch.ones(5, 3), "other": torch.ones(1)}, path)
+    checkpointer = DetectionCheckpointer(_Model())
+    checkpointer.load(str(path))
+    report = checkpointer.report
+    assert report.loaded == ["backbone.0.weight"]
+    assert sorted(report.missing) == ["backbone.0.bias", "head.bias"]
+    assert report.mis_shaped == [("head.weight", (5, 3), (1, 3))]
+    assert report.unexpected == ["other"]
+    assert not report.is_complete
+    lines = str(report).splitlines()
+    assert lines[0] == (
+        "Loaded 1 of the model's 4 tensors: 2 missing in the file, 1 of another shape, 1 of the file not used."
+    )
+    assert lines[0] in caplog.text
+    assert "  mis-shaped  head.weight: (5, 3) in the file, (1, 3) here" in lines
+    assert len(lines) == 5
+
+
+def test_report_after_matching_by_suffix(tmp_path):
+    path = tmp_path / "partly.pkl"
+    weights = {"0.weight": np.ones((2, 2)), "0.bias": np.ones(7), "other": np.ones(1)}
+    path.write_bytes(pickle.dumps({"model": weights, "matching_heuristics": True}))
+    checkpointer = DetectionCheckpointer(_Model())
+    checkpointer.load(str(path))
+    assert checkpointer.report.loaded == ["backbone.0.weight"]
+    assert checkpointer.report.mis_shaped == [("backbone.0.bias", (7,), (2,))]
+    assert sorted(checkpointer.report.missing) == ["head.bias", "head.weight"]
+    assert checkpointer.report.unexpected == ["other"]
+
+
+@pytest.mark.parametrize(
+    "address", ["detectron2://ImageNetPretrained/MSRA/R-50.pkl", "https://weights.invalid/model_final.pth"]
+)
+def test_addresses_without_a_network_fail_in_one_line(tmp_path, monkeypatch, address):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+
+    def no_network(*_, **__):
+        raise URLError("name or service\nnot known")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    with pytest.raises(OSError, match="Cannot download https://") as caught:
+        DetectionCheckpointer(_Model()).load(address)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "MODEL.WEIGHTS /path/to/file" in message
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pkl", ".pth")]

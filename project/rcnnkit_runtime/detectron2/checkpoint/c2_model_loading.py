@@ -3,7 +3,7 @@
 import itertools
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import torch
 
@@ -164,7 +164,7 @@ def align_and_update_state_dicts(
     return result
 
 
-def _longest_suffix(model_key: str, weights: dict[str, torch.Tensor]) -> str | None:
+def _longest_suffix(model_key: str, weights: Container[str]) -> str | None:
     """The longest checkpoint key that is the model key or its end from a dot on."""
     parts = model_key.split(".")
     candidates = (".".join(parts[start:]) for start in range(len(parts)))

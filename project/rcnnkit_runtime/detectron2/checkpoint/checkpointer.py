@@ -10,6 +10,7 @@ import torch
 from fvcore.common.checkpoint import Checkpointer as _Checkpointer
 from fvcore.common.checkpoint import PeriodicCheckpointer, _IncompatibleKeys
 
+from detectron2.checkpoint.load_report import LoadReport, make_report
 from detectron2.checkpoint.safe_reading import CheckpointError, read_weight_file
 from detectron2.utils.whole_file import write_whole
 
@@ -23,6 +24,7 @@ class Checkpointer(_Checkpointer):
 
     Attributes:
         incompatible: missing, unexpected and mis-shaped keys of the latest `load`; None before.
+        report: the same by key, with what was loaded; `str(report)` lists all but the loaded ones.
     """
 
     def __init__(
@@ -31,6 +33,7 @@ class Checkpointer(_Checkpointer):
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.logger = logging.getLogger(__name__)
         self.incompatible: _IncompatibleKeys | None = None
+        self.report: LoadReport | None = None
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Writes `<name>.pth` with the model, the checkpointables and `kwargs`, then points `last_checkpoint` to it."""
@@ -68,16 +71,8 @@ class Checkpointer(_Checkpointer):
         """Logs fvcore's lists and one line of counts."""
         super()._log_incompatible_keys(incompatible)
         self.incompatible = incompatible
-        total = len(self.model.state_dict())
-        missing, unexpected = len(incompatible.missing_keys), len(incompatible.unexpected_keys)
-        # a mis-shaped tensor is left out of the loading and is therefore among the missing ones, too
-        mis_shaped = len(incompatible.incorrect_shapes)
-        level = logging.WARNING if missing or unexpected or mis_shaped else logging.INFO
-        self.logger.log(
-            level,
-            f"Loaded {total - missing} of the model's {total} tensors: {missing - mis_shaped} missing in the file, "
-            f"{mis_shaped} of another shape, {unexpected} of the file not used.",
-        )
+        self.report = make_report(self.model.state_dict().keys(), incompatible)
+        self.logger.log(logging.INFO if self.report.is_complete else logging.WARNING, self.report.summary())
 
 
 def _check_torch_file(path: str) -> None:

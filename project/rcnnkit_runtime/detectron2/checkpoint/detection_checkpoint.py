@@ -7,9 +7,10 @@ from urllib.parse import parse_qs, urlparse
 
 import torch
 
-from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from detectron2.checkpoint.c2_model_loading import _longest_suffix, align_and_update_state_dicts
 from detectron2.checkpoint.checkpointer import Checkpointer
 from detectron2.checkpoint.safe_reading import CheckpointError
+from detectron2.checkpoint.torchvision_weights import converted_from_torchvision
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
@@ -17,7 +18,9 @@ from detectron2.utils.file_io import PathManager
 class DetectionCheckpointer(Checkpointer):
     """`Checkpointer` that also reads Detectron2's and Detectron's `.pkl`, pycls' `.pyth` and `.safetensors`.
 
-    A path may end in `?matching_heuristics=True`: keys are then matched by their longest common suffix.
+    torchvision's ResNets and R-CNNs are recognised by their keys and converted, see `torchvision_weights`. A path may
+    end in a query: `?matching_heuristics=True` matches keys by their longest common suffix, `?norm_eps=0.0` says with
+    which epsilon torchvision ran the batch normalisation.
     """
 
     def __init__(
@@ -141,6 +144,8 @@ class DetectionCheckpointer(Checkpointer):
         queries = parse_qs(self._parsed_url_during_load.query)
         if queries.pop("matching_heuristics", ["False"]) == ["True"]:
             loaded["matching_heuristics"] = True
+        if "norm_eps" in queries:
+            loaded["norm_eps"] = float(queries.pop("norm_eps")[0])
         if queries:
             raise ValueError(f"Unsupported query {queries} after the file name {filename}.")
         return loaded
@@ -151,8 +156,39 @@ class DetectionCheckpointer(Checkpointer):
             self._convert_ndarray_to_tensor(weights)
         except (ValueError, TypeError) as error:
             raise CheckpointError(f"Checkpoint {self._path_during_load}: {error}") from error
-        if checkpoint.get("matching_heuristics", False):
+        model_state = self.model.state_dict()
+        norm_eps = checkpoint.pop("norm_eps", None)
+        converted = converted_from_torchvision(_without_parallel_prefix(weights), model_state, norm_eps)
+        matching = checkpoint.get("matching_heuristics", False)
+        if converted is not None:
+            checkpoint["model"], is_backbone = converted
+            matching = matching or is_backbone
+        elif norm_eps is not None:
+            raise ValueError(f"{self._path_during_load}: norm_eps is for torchvision's detectors, this is none.")
+        if matching:
             checkpoint["model"] = align_and_update_state_dicts(
-                self.model.state_dict(), weights, c2_conversion=checkpoint.get("__author__") == "Caffe2"
+                model_state, checkpoint["model"], c2_conversion=checkpoint.get("__author__") == "Caffe2"
             )
-        return super()._load_model(checkpoint)
+        unused = {key: tuple(tensor.shape) for key, tensor in checkpoint["model"].items()} if matching else {}
+        incompatible = super()._load_model(checkpoint)
+        _find_mis_shaped(incompatible, unused, model_state)
+        return incompatible
+
+
+def _without_parallel_prefix(weights: dict[str, Any]) -> dict[str, Any]:
+    if weights and all(key.startswith("module.") for key in weights):
+        return {key.removeprefix("module."): value for key, value in weights.items()}
+    return weights
+
+
+def _find_mis_shaped(incompatible: Any, file_shapes: dict[str, tuple[int, ...]], model_state: dict[str, Any]) -> None:
+    """Where keys were matched by suffix, tell tensors of another shape from missing and unexpected ones; in place."""
+    unused = {key: file_shapes[key] for key in incompatible.unexpected_keys if key in file_shapes}
+    known = {entry[0] for entry in incompatible.incorrect_shapes}
+    for model_key in incompatible.missing_keys:
+        key = _longest_suffix(model_key, unused)
+        if key is None or model_key in known:
+            continue
+        incompatible.incorrect_shapes.append((model_key, unused[key], tuple(model_state[model_key].shape)))
+        if key in incompatible.unexpected_keys:
+            incompatible.unexpected_keys.remove(key)

@@ -1,6 +1,7 @@
 """Weight files read without running what is in them: .pth through torch's weights-only reader, .safetensors, and .pkl
 through an unpickler that knows numpy arrays and plain containers only."""
 
+import argparse
 import codecs
 import collections
 import os
@@ -137,7 +138,8 @@ def _numpy_attribute(module: str, name: str) -> Any:
 
 def _numpy_globals() -> list[Any]:
     """What torch's weights-only reader has to know to read numpy arrays and scalars, under old and new module paths."""
-    allowed: list[Any] = [np.ndarray, np.dtype, (_decode_latin1, "_codecs.encode")]
+    # a Namespace is the command line that torchvision's training scripts save beside the weights
+    allowed: list[Any] = [np.ndarray, np.dtype, (_decode_latin1, "_codecs.encode"), argparse.Namespace]
     for module, names in _NUMPY_NAMES.items():
         if module != "numpy":
             allowed += [(_numpy_attribute(module, name), f"{module}.{name}") for name in names]

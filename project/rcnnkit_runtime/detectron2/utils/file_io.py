@@ -19,8 +19,9 @@ class _OfflineAwareHTTPHandler(HTTPURLHandler):
         try:
             return super()._get_local_path(path, force=force, cache_dir=cache_dir, **kwargs)
         except OSError as error:  # URLError, HTTPError and timeouts are OSErrors
+            reason = " ".join(str(error).split())
             raise OSError(
-                f"Cannot download {path}: {error}. Without a network, fetch the file elsewhere and give its local path "
+                f"Cannot download {path}: {reason}. Without a network, fetch the file elsewhere and give its local path "
                 "instead (for weights: MODEL.WEIGHTS /path/to/file; MODEL.WEIGHTS '' starts from scratch)."
             ) from error
 
