@@ -1,0 +1,68 @@
+"""The names of Detectron2 that public projects import most are there, or are known to be left out and why."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rcnnkit.engine_choice import engine_line
+
+LIST = Path(__file__).with_name("public_names.txt")
+REFUSAL = "Outside the built-in engine"  # how the docstring of a name begins that imports and refuses its use
+MISSING = object()
+
+
+def listed() -> dict[str, str]:
+    """Dotted name → why it is left out, or an empty string."""
+    lines = [line for line in LIST.read_text().splitlines() if line and not line.startswith("#")]
+    return {name.strip(): reason.strip() for name, _, reason in (line.partition(" -- ") for line in lines)}
+
+
+def find(name: str):
+    """The object behind a dotted name: a module, what it holds, or a member of that; MISSING where there is none."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        owner, _, member = name.rpartition(".")
+        return getattr(find(owner), member, MISSING) if owner else MISSING
+
+
+def is_usable(name: str) -> bool:
+    found = find(name)
+    if found is MISSING:
+        return False
+    home = sys.modules.get(name.rpartition(".")[0])
+    documented = (getattr(found, "__doc__", None), getattr(home, "__doc__", None))
+    return not any((text or "").startswith(REFUSAL) for text in documented)
+
+
+@pytest.fixture(autouse=True)
+def _builtin_only():
+    if not engine_line().startswith("engine: builtin"):
+        pytest.skip("the list is about the built-in engine")
+
+
+@pytest.mark.parametrize("name", [name for name, reason in listed().items() if not reason])
+def test_is_there(name):
+    assert is_usable(name)
+
+
+def test_nothing_is_left_out_in_vain():
+    """A name that has come belongs among the others."""
+    assert [name for name, reason in listed().items() if reason and is_usable(name)] == []
+
+
+def test_the_list_is_sorted_and_without_doubles():
+    names = [line.partition(" -- ")[0] for line in LIST.read_text().splitlines() if line and line[0] != "#"]
+    assert names == sorted(set(names))
+
+
+def test_the_names_import_in_any_order():
+    """The last module first: no module counts on another having been imported before."""
+    modules = sorted({name.rpartition(".")[0] for name, reason in listed().items() if not reason}, reverse=True)
+    lower = [name for name in modules if name.rpartition(".")[2].islower()]
+    code = f"import importlib, rcnnkit\nfor name in {lower}:\n    importlib.import_module(name)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False)
+    assert result.returncode == 0, result.stderr
