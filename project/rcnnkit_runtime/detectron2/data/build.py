@@ -331,7 +331,12 @@ def _train_sampler_from_config(cfg, dataset):
         )
         return RepeatFactorTrainingSampler(factors)
     if name == "RandomSubsetTrainingSampler":
-        return RandomSubsetTrainingSampler(len(dataset), cfg.DATALOADER.RANDOM_SUBSET_RATIO)
+        ratio = cfg.DATALOADER.get("RANDOM_SUBSET_RATIO")
+        if ratio is None:  # a key that projects add, as with Detectron2
+            raise ValueError(
+                "DATALOADER.RANDOM_SUBSET_RATIO is not set; RandomSubsetTrainingSampler needs it, in (0, 1]"
+            )
+        return RandomSubsetTrainingSampler(len(dataset), ratio)
     if name == "WeightedTrainingSampler":
         return _build_weighted_sampler(cfg)
     if name == "WeightedCategoryTrainingSampler":
