@@ -1,5 +1,6 @@
 """Every test process has its engine chosen here, before anything imports detectron2 (RCNNKIT_ENGINE, else built-in)."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -25,6 +26,18 @@ def pytest_ignore_collect(collection_path, config):
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_before():
+    """Handlers of one test, on streams that are closed after it, do not meet the messages of the next."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "rcnnkit")]
+    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before):
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @pytest.fixture(scope="session")
