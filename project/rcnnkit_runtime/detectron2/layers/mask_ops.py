@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from detectron2.layers.wrappers import shapes_to_tensor
+
 __all__ = ["paste_masks_in_image"]
 
 BYTES_PER_FLOAT = 4
@@ -66,6 +68,19 @@ def _binarize(values: Tensor, threshold: float) -> Tensor:
     return values >= threshold if threshold >= 0 else (values * 255).to(torch.uint8)
 
 
+@torch.jit.script_if_tracing
+def _paste_into_traced_size(masks: Tensor, boxes: Tensor, size: Tensor, threshold: float) -> Tensor:
+    """Paste into an image whose (height, width) is a tensor, so that a trace holds for other images and numbers."""
+    height, width = int(size[0]), int(size[1])
+    if masks.shape[0] == 0:
+        return torch.zeros([0, height, width], dtype=torch.uint8, device=masks.device)
+    x0, y0, x1, y1 = boxes.split(1, dim=1)
+    grid_x = _grid_coordinates(0, width, x0, x1)[:, None, :].expand(-1, height, -1)
+    grid_y = _grid_coordinates(0, height, y0, y1)[:, :, None].expand(-1, -1, width)
+    grid = torch.stack([grid_x, grid_y], dim=3).to(masks.dtype)
+    return _binarize(F.grid_sample(masks[:, None], grid, align_corners=False)[:, 0], threshold)
+
+
 def paste_masks_in_image(masks: Tensor, boxes: Any, image_shape: tuple[int, int], threshold: float = 0.5) -> Tensor:
     """Paste masks, each of which fills its box, into images of zeros.
 
@@ -79,6 +94,9 @@ def paste_masks_in_image(masks: Tensor, boxes: Any, image_shape: tuple[int, int]
         (N, H, W), bool, or uint8 with 255 times the probability if ``threshold`` is negative.
     """
     assert masks.shape[-1] == masks.shape[-2], "Only square mask predictions are supported"
+    if torch.jit.is_tracing():
+        boxes = boxes if isinstance(boxes, Tensor) else boxes.tensor
+        return _paste_into_traced_size(masks.float(), boxes, shapes_to_tensor(image_shape), threshold)
     num = len(masks)
     if num == 0:
         return masks.new_empty((0,) + tuple(image_shape), dtype=torch.uint8)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torchvision.ops import RoIPool
 
-from detectron2.layers import ROIAlign, cat
+from detectron2.layers import ROIAlign, cat, shapes_to_tensor
 from detectron2.structures import Boxes
 
 __all__ = ["ROIPooler"]
@@ -44,7 +44,7 @@ def convert_boxes_to_pooler_format(box_lists: list[Boxes]) -> torch.Tensor:
         tensor of shape (M, 5): (index of image, x0, y0, x1, y1).
     """
     boxes = cat([b.tensor for b in box_lists], dim=0)
-    sizes = torch.tensor([len(b) for b in box_lists], device=boxes.device)
+    sizes = shapes_to_tensor([len(b) for b in box_lists], device=boxes.device)
     return _convert_boxes_to_pooler_format(boxes, sizes)
 
 
@@ -130,6 +130,8 @@ class ROIPooler(nn.Module):
 
     def _pool_by_level(self, x: list[torch.Tensor], rois: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
         """Sort the boxes by level: each level is then one slice, pooled by one call, after one transfer of L counts."""
+        if torch.jit.is_tracing():
+            return self._pool_traced(x, rois, levels)
         order = torch.argsort(levels, stable=True)
         counts = torch.bincount(levels, minlength=len(x)).tolist()
         level_rois = rois[order].split(counts)
@@ -143,3 +145,11 @@ class ROIPooler(nn.Module):
         # A level without boxes is pooled as well: it costs nothing and keeps every feature map in the graph.
         by_level = [pooler(feature, level) for pooler, feature, level in zip(self.level_poolers, x, level_rois)]
         return torch.cat(by_level).index_select(0, torch.argsort(order))
+
+    def _pool_traced(self, x: list[torch.Tensor], rois: torch.Tensor, levels: torch.Tensor) -> torch.Tensor:
+        """As above, in operations that hold for any number of boxes on a level: a trace keeps Python's numbers."""
+        pooled = x[0].new_zeros((rois.shape[0], x[0].shape[1], *self.output_size))
+        for level, (pooler, feature) in enumerate(zip(self.level_poolers, x)):
+            (rows,) = (levels == level).nonzero(as_tuple=True)
+            pooled = pooled.index_put((rows,), pooler(feature, rois[rows]).to(pooled.dtype))
+        return pooled

@@ -87,6 +87,7 @@ def _keypoints_to_heatmap(keypoints: Tensor, rois: Tensor, heatmap_size: int) ->
 
 
 @torch.no_grad()
+@torch.jit.script_if_tracing
 def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
     """Find each keypoint as the peak of its heatmap, enlarged bicubically to the pixels of its box.
 
@@ -98,13 +99,14 @@ def heatmaps_to_keypoints(maps: Tensor, rois: Tensor) -> Tensor:
         (N, K, 4) of x, y, logit at the peak, and score: the peak's share in a softmax over the S x S heatmap.
     """
     num_keypoints = maps.shape[1]
-    found = maps.new_zeros(rois.shape[0], num_keypoints, 4)
+    found = torch.zeros([rois.shape[0], num_keypoints, 4], dtype=maps.dtype, device=maps.device)
     if rois.shape[0] == 0:
         return found
     sizes = (rois[:, 2:] - rois[:, :2]).clamp(min=1)
     pixels = sizes.ceil()
-    for i, (width, height) in enumerate(pixels.long().tolist()):
-        enlarged = F.interpolate(maps[i : i + 1], size=(height, width), mode="bicubic", align_corners=False)[0]
+    whole_pixels: list[list[int]] = pixels.long().tolist()
+    for i, (width, height) in enumerate(whole_pixels):
+        enlarged = F.interpolate(maps[i : i + 1], size=[height, width], mode="bicubic", align_corners=False)[0]
         peak, position = enlarged.flatten(1).max(dim=1)
         cell = torch.stack([position % width, position // width], dim=1)
         found[i, :, :2] = (cell + 0.5) * (sizes[i] / pixels[i]) + rois[i, :2]

@@ -55,7 +55,8 @@ OUT_OF_SCOPE: dict[str, tuple[str, str]] = {
     "detectron2.modeling.backbone.regnet": (
         "RegNet backbones",
         "AnyNet AnyStage BasicTransform BottleneckTransform RegNet ResBasicBlock ResBottleneckBlock ResStem SE "
-        "SimpleStem VanillaBlock adjust_block_compatibility conv2d gap2d generate_regnet_parameters init_weights pool2d",
+        "SimpleStem VanillaBlock adjust_block_compatibility conv2d gap2d generate_regnet_parameters init_weights "
+        "pool2d",
     ),
     "detectron2.modeling.backbone.swin": (
         "transformer backbones",
