@@ -54,7 +54,7 @@ def test_filters():
 def test_dataset_dicts(fruit):
     assert [r["image_id"] for r in get_detection_dataset_dicts(fruit)] == [0, 2, 3, 4]
     assert len(get_detection_dataset_dicts([fruit, fruit], filter_empty=False)) == 10
-    with pytest.raises(AssertionError, match="No valid data found in fruit"):
+    with pytest.raises(AssertionError, match="no record of fruit"):
         get_detection_dataset_dicts(fruit, min_keypoints=1)
     with pytest.raises(AssertionError, match="no dataset is named"):
         get_detection_dataset_dicts([])
@@ -105,9 +105,9 @@ def test_collate_and_single_process_batch_size():
     )
     batches = iter(loader)
     assert [next(batches) for _ in range(3)] == [1, 5, 4]
-    with pytest.raises(ValueError, match="mutually incompatible"):
+    with pytest.raises(ValueError, match="say the same"):
         build_batch_data_loader([0], TrainingSampler(1), 2, single_gpu_batch_size=2)
-    with pytest.raises(AssertionError, match="divisible"):
+    with pytest.raises(AssertionError, match="not a positive multiple"):
         build_batch_data_loader([0], TrainingSampler(1), 0)
     grouped = build_batch_data_loader(
         [{"width": 1, "height": 2}] * 2, TrainingSampler(2), 2, aspect_ratio_grouping=True, collate_fn=len
@@ -203,7 +203,7 @@ def test_repeat_factor_of_an_unknown_dataset(fruit):
     cfg = quiet_config(fruit)
     cfg.DATASETS.TRAIN_REPEAT_FACTOR = [["fruits", 2.0]]
     cfg.DATALOADER.SAMPLER_TRAIN = "WeightedTrainingSampler"
-    with pytest.raises(AssertionError, match="'fruits', which is not in DATASETS.TRAIN"):
+    with pytest.raises(AssertionError, match=r"'fruits', which is not in DATASETS\.TRAIN"):
         build_detection_train_loader(cfg, mapper=dict)
 
 

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.utils.data as torchdata
-from tabulate import tabulate
-from termcolor import colored
 
 from detectron2.config import configurable
-from detectron2.structures import BoxMode
 from detectron2.utils.comm import get_world_size
 from detectron2.utils.env import seed_all_rng
-from detectron2.utils.file_io import PathManager
-from detectron2.utils.logger import _log_api_usage, log_first_n
+from detectron2.utils.logger import _log_api_usage
 
 from .catalog import DatasetCatalog, MetadataCatalog
 from .common import AspectRatioGroupedDataset, DatasetFromList, MapDataset, ToIterableDataset
 from .dataset_mapper import DatasetMapper
 from .detection_utils import check_metadata_consistency
+from .record_lists import (
+    filter_images_with_few_keypoints,
+    filter_images_with_only_crowd_annotations,
+    load_proposals_into_dataset,
+    print_instances_class_histogram,
+)
 from .samplers import InferenceSampler, RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
 
 __all__ = [
@@ -36,123 +36,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-
-def filter_images_with_only_crowd_annotations(dataset_dicts: list[dict]) -> list[dict]:
-    """The records that have an annotation which is not a crowd."""
-    kept = [
-        record for record in dataset_dicts if any(ann.get("iscrowd", 0) == 0 for ann in record.get("annotations", ()))
-    ]
-    logger.info(f"Removed {len(dataset_dicts) - len(kept)} images with no usable annotations. {len(kept)} images left.")
-    return kept
-
-
-def filter_images_with_few_keypoints(dataset_dicts: list[dict], min_keypoints_per_image: int) -> list[dict]:
-    """The records with at least so many visible or occluded keypoints (visibility > 0), over all objects."""
-
-    def num_labelled(record: dict) -> int:
-        return sum(
-            int((np.asarray(ann["keypoints"][2::3]) > 0).sum()) for ann in record["annotations"] if "keypoints" in ann
-        )
-
-    kept = [record for record in dataset_dicts if num_labelled(record) >= min_keypoints_per_image]
-    logger.info(f"Removed {len(dataset_dicts) - len(kept)} images with fewer than {min_keypoints_per_image} keypoints.")
-    return kept
-
-
-def load_proposals_into_dataset(dataset_dicts: list[dict], proposal_file: str) -> list[dict]:
-    """Add precomputed proposals to the records, in place, best first.
-
-    Args:
-        dataset_dicts: records with "image_id".
-        proposal_file: a pickle of arrays and plain containers (anything else is refused) with "ids" or "indexes"
-            (image ids), "boxes" (list of (N, 4)), "objectness_logits" or "scores" (list of (N,)), "bbox_mode"
-            (default XYXY_ABS).
-    """
-    logger.info(f"Loading proposals from: {proposal_file}")
-    with PathManager.open(proposal_file, "rb") as file:
-        proposals = _PlainUnpickler(file, encoding="latin1").load()
-    for old, new in (("indexes", "ids"), ("scores", "objectness_logits")):
-        if old in proposals:
-            proposals[new] = proposals.pop(old)
-    missing = [key for key in ("ids", "boxes", "objectness_logits") if key not in proposals]
-    if missing:
-        raise ValueError(f"{proposal_file}: no '{missing[0]}' in the proposal file; it has {sorted(proposals)}")
-    position_of = {str(image_id): position for position, image_id in enumerate(proposals["ids"])}
-    bbox_mode = BoxMode(proposals.get("bbox_mode", BoxMode.XYXY_ABS))
-    for record in dataset_dicts:
-        position = position_of.get(str(record["image_id"]))
-        if position is None:
-            raise ValueError(f"{proposal_file}: no proposals for image_id {record['image_id']}")
-        logits = proposals["objectness_logits"][position]
-        best_first = logits.argsort()[::-1]
-        record["proposal_boxes"] = proposals["boxes"][position][best_first]
-        record["proposal_objectness_logits"] = logits[best_first]
-        record["proposal_bbox_mode"] = bbox_mode
-    return dataset_dicts
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Unpickles arrays and plain containers; a file that names anything else is refused before it runs."""
-
-    _ALLOWED = {
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy.core.multiarray", "scalar"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "scalar"),
-        ("numpy._core.numeric", "_frombuffer"),
-        ("numpy.core.numeric", "_frombuffer"),
-        ("collections", "OrderedDict"),
-        ("detectron2.structures.boxes", "BoxMode"),
-        ("_codecs", "encode"),
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._ALLOWED:
-            raise pickle.UnpicklingError(f"refused: the file asks for {module}.{name}, which is not plain data")
-        return super().find_class(module, name)
-
-
-def print_instances_class_histogram(dataset_dicts: list[dict], class_names: list[str]) -> None:
-    """Log a table of how many objects (crowds left out) each class has.
-
-    Raises ValueError naming the image for a category_id outside of [0, number of classes).
-    """
-    num_classes = len(class_names)
-    counts = np.zeros(num_classes, dtype=np.int64)
-    for record in dataset_dicts:
-        classes = [ann["category_id"] for ann in record["annotations"] if not ann.get("iscrowd", 0)]
-        for category in classes:
-            if not 0 <= category < num_classes:
-                raise ValueError(
-                    f"{record.get('file_name', 'an image')}: category_id {category} (image_id "
-                    f"{record.get('image_id', 'unknown')}) is not in [0, {num_classes}), the range of the classes"
-                )
-        np.add.at(counts, np.asarray(classes, dtype=np.int64), 1)
-
-    def shorten(name: str) -> str:
-        return name[:11] + ".." if len(name) > 13 else name
-
-    columns = min(6, num_classes * 2)
-    cells: list[Any] = [cell for name, count in zip(class_names, counts) for cell in (shorten(name), int(count))]
-    cells += [None] * (-len(cells) % columns)
-    if num_classes > 1:
-        cells.extend(["total", int(counts.sum())])
-        cells += [None] * (-len(cells) % columns)
-    table = tabulate(
-        [cells[start : start + columns] for start in range(0, len(cells), columns)],
-        headers=["category", "#instances"] * (columns // 2),
-        tablefmt="pipe",
-        numalign="left",
-        stralign="center",
-    )
-    log_first_n(
-        logging.INFO,
-        f"Distribution of instances among all {num_classes} categories:\n" + colored(table, "cyan"),
-        key="message",
-    )
 
 
 def _with_proposals(lists: list[list[dict]], names: list[str], proposal_files: Sequence[str]) -> list[list[dict]]:
@@ -197,7 +80,7 @@ def get_detection_dataset_dicts(
         return lists[0]
     for name, records in zip(names, lists):
         if not len(records):
-            raise AssertionError(f"Dataset '{name}' is empty!")
+            raise AssertionError(f"dataset '{name}' has no records")
     if proposal_files:
         lists = _with_proposals(lists, names, proposal_files)
     records = [record for one in lists for record in one]
@@ -209,7 +92,7 @@ def get_detection_dataset_dicts(
         if check_consistency:
             _check_classes(records, names)
     if not records:
-        raise AssertionError(f"No valid data found in {', '.join(names)}.")
+        raise AssertionError(f"no record of {', '.join(names)} passes the filters")
     return records
 
 
@@ -245,19 +128,21 @@ def build_batch_data_loader(
     """
     if single_gpu_batch_size:
         if total_batch_size:
-            raise ValueError("total_batch_size and single_gpu_batch_size are mutually incompatible; set one of them")
+            raise ValueError(
+                "total_batch_size and single_gpu_batch_size say the same thing; set one and leave the other 0"
+            )
         batch_size = single_gpu_batch_size
     else:
         world_size = get_world_size()
         if total_batch_size <= 0 or total_batch_size % world_size != 0:
             raise AssertionError(
-                f"Total batch size ({total_batch_size}) must be divisible by the number of processes ({world_size})."
+                f"total_batch_size {total_batch_size} is not a positive multiple of the {world_size} processes"
             )
         batch_size = total_batch_size // world_size
 
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
-            raise AssertionError("sampler must be None if dataset is IterableDataset")
+            raise AssertionError("an iterable dataset gives its own order: leave sampler None")
     else:
         dataset = ToIterableDataset(dataset, sampler, shard_chunk_size=batch_size)
 
@@ -284,7 +169,7 @@ def build_batch_data_loader(
             **options,
         )
     if not drop_last:
-        raise AssertionError("Aspect ratio grouping will drop incomplete batches.")
+        raise AssertionError("aspect_ratio_grouping yields whole batches only: it needs drop_last")
     one_by_one = torchdata.DataLoader(dataset, batch_size=None, collate_fn=trivial_batch_collator, **options)
     batches = AspectRatioGroupedDataset(one_by_one, batch_size)
     return batches if collate_fn is None else MapDataset(batches, collate_fn)
@@ -322,7 +207,7 @@ def _build_weighted_sampler(cfg, enable_category_balance: bool = False) -> Repea
 
 def _train_sampler_from_config(cfg, dataset):
     name = cfg.DATALOADER.SAMPLER_TRAIN
-    logger.info(f"Using training sampler {name}")
+    logger.info(f"DATALOADER.SAMPLER_TRAIN: {name}")
     if name == "TrainingSampler":
         return TrainingSampler(len(dataset))
     if name == "RepeatFactorTrainingSampler":
@@ -399,12 +284,12 @@ def build_detection_train_loader(
         dataset = MapDataset(dataset, mapper)
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
-            raise AssertionError("sampler must be None if dataset is IterableDataset")
+            raise AssertionError("an iterable dataset gives its own order: leave sampler None")
     else:
         if sampler is None:
             sampler = TrainingSampler(len(dataset))
         if not isinstance(sampler, torchdata.Sampler):
-            raise AssertionError(f"Expect a Sampler but got {type(sampler)}")
+            raise AssertionError(f"sampler must be a torch Sampler, got {type(sampler).__name__}")
     return build_batch_data_loader(
         dataset,
         sampler,
@@ -454,7 +339,7 @@ def build_detection_test_loader(
         dataset = MapDataset(dataset, mapper)
     if isinstance(dataset, torchdata.IterableDataset):
         if sampler is not None:
-            raise AssertionError("sampler must be None if dataset is IterableDataset")
+            raise AssertionError("an iterable dataset gives its own order: leave sampler None")
     elif sampler is None:
         sampler = InferenceSampler(len(dataset))  # type: ignore[arg-type]
     return torchdata.DataLoader(

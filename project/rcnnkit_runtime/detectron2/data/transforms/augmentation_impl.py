@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from fvcore.transforms.transform import (
-    BlendTransform,
     CropTransform,
     HFlipTransform,
     NoOpTransform,
@@ -26,6 +25,7 @@ from fvcore.transforms.transform import (
 from detectron2.structures import Boxes, pairwise_iou
 
 from .augmentation import Augmentation, _transform_to_aug
+from .colour_augmentation import RandomBrightness, RandomContrast, RandomLighting, RandomSaturation
 from .transform import BILINEAR, ExtentTransform, ResizeTransform, RotationTransform
 
 __all__ = [
@@ -349,66 +349,6 @@ class RandomExtent(Augmentation):
         center_x, center_y = 0.5 * w + shift_x, 0.5 * h + shift_y
         rect = (center_x - half_w, center_y - half_h, center_x + half_w, center_y + half_h)
         return ExtentTransform(src_rect=rect, output_size=(int(rect[3] - rect[1]), int(rect[2] - rect[0])))
-
-
-class _RandomIntensity(Augmentation):
-    """Base of the policies that blend the image with another by a weight drawn from [min, max]; 1 changes nothing."""
-
-    def __init__(self, intensity_min, intensity_max):
-        super().__init__()
-        self._init(locals())
-
-    def _source(self, image: np.ndarray) -> Any:
-        """What the image is mixed with."""
-        raise NotImplementedError
-
-    def get_transform(self, image: np.ndarray) -> Transform:
-        weight = np.random.uniform(self.intensity_min, self.intensity_max)
-        return BlendTransform(src_image=self._source(image), src_weight=1 - weight, dst_weight=weight)
-
-
-class RandomContrast(_RandomIntensity):
-    """Mix with the image's mean."""
-
-    def _source(self, image: np.ndarray) -> Any:
-        return image.mean()
-
-
-class RandomBrightness(_RandomIntensity):
-    """Mix with black."""
-
-    def _source(self, image: np.ndarray) -> Any:
-        return 0
-
-
-class RandomSaturation(_RandomIntensity):
-    """Mix with the grey image (luma 0.299, 0.587, 0.114 over the channels as they come; meant for RGB)."""
-
-    def _source(self, image: np.ndarray) -> Any:
-        if image.shape[-1] != 3:
-            raise AssertionError(f"RandomSaturation needs an image of three channels, got shape {image.shape}")
-        return image.dot([0.299, 0.587, 0.114])[:, :, np.newaxis]
-
-
-class RandomLighting(Augmentation):
-    """AlexNet's colour jitter along ImageNet's principal components (Krizhevsky et al. 2012); RGB in 0–255.
-
-    Args:
-        scale: standard deviation of the three weights.
-    """
-
-    def __init__(self, scale):
-        super().__init__()
-        self._init(locals())
-        # the published PCA of ImageNet's pixels, columns are the components
-        self.eigen_vecs = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
-        self.eigen_vals = np.array([0.2175, 0.0188, 0.0045])
-
-    def get_transform(self, image: np.ndarray) -> Transform:
-        if image.shape[-1] != 3:
-            raise AssertionError(f"RandomLighting needs an image of three channels, got shape {image.shape}")
-        weights = np.random.normal(scale=self.scale, size=3)
-        return BlendTransform(src_image=self.eigen_vecs.dot(weights * self.eigen_vals), src_weight=1.0, dst_weight=1.0)
 
 
 class RandomResize(Augmentation):
