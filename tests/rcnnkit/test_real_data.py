@@ -1,6 +1,7 @@
 """train_net.py on photographs with human annotations: polygons, crowds as RLE, keypoints, images without objects."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -111,8 +112,9 @@ def test_coco_keypoints(coco_mini, tmp_path):
     found = results(output)
     assert found and all(len(detection["keypoints"]) == 51 for detection in found)
     log = (output / "log.txt").read_text()
-    assert "Removed 44 images with no usable annotations. 36 images left." in log
-    assert "Removed 8 images with fewer than 1 keypoints." in log
+    # of 80 images 36 have persons, of these 28 a keypoint
+    assert re.search(r"\b44 images .*\b36\b", log)
+    assert re.search(r"\b8 images .*fewer than 1 keypoints", log)
 
 
 class TestCrowds:

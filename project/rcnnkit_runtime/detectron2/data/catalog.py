@@ -38,7 +38,7 @@ class _DatasetCatalog(UserDict):
         if not callable(func):
             raise AssertionError(f"DatasetCatalog.register({name!r}, ...): needs a function, got {type(func).__name__}")
         if name in self:
-            raise AssertionError(f"Dataset '{name}' is already registered!")
+            raise AssertionError(f"dataset '{name}' is registered already; remove it first to replace it")
         self[name] = func
 
     def get(self, name: str) -> list[dict]:  # type: ignore[override]
@@ -47,7 +47,7 @@ class _DatasetCatalog(UserDict):
             func = self.data[name]
         except KeyError:
             names = ", ".join(nearest_first(str(name), self.list())) or "none"
-            raise UnknownDatasetError(f"Dataset '{name}' is not registered! Available datasets are: {names}") from None
+            raise UnknownDatasetError(f"dataset '{name}' is not registered; there are: {names}") from None
         return func()
 
     def list(self) -> list[str]:
@@ -59,7 +59,7 @@ class _DatasetCatalog(UserDict):
         self.pop(name)
 
     def __str__(self) -> str:
-        return f"DatasetCatalog(registered datasets: {', '.join(self.keys())})"
+        return f"DatasetCatalog of {len(self)}: {', '.join(self.keys())}"
 
     __repr__ = __str__
 
@@ -75,37 +75,41 @@ class Metadata(SimpleNamespace):
 
     name: str = "N/A"
 
-    _RENAMED = {
-        "class_names": "thing_classes",
+    # attributes by the names that early projects give them
+    _TODAYS_NAME = {
         "dataset_id_to_contiguous_id": "thing_dataset_id_to_contiguous_id",
+        "class_names": "thing_classes",
         "stuff_class_names": "stuff_classes",
     }
 
     def __getattr__(self, key: str) -> Any:
-        renamed = self._RENAMED.get(key)
-        if renamed is not None:
-            log_first_n(logging.WARNING, f"Metadata '{key}' was renamed to '{renamed}'!", n=10)
-            return getattr(self, renamed)
+        if key in self._TODAYS_NAME:
+            return getattr(self, self._todays_name(key))
         if len(self.__dict__) > 1:
             known = ", ".join(nearest_first(key, list(self.__dict__)))
-            hint = f"Available keys are {known}."
+            hint = f"there are {known}"
         else:
-            hint = "metadata is empty."
-        raise AttributeError(f"Attribute '{key}' does not exist in the metadata of dataset '{self.name}': {hint}")
+            hint = "nothing is known of it"
+        raise AttributeError(f"metadata of dataset '{self.name}': no attribute '{key}'; {hint}")
 
     def __setattr__(self, key: str, value: Any) -> None:
-        if key in self._RENAMED:
-            log_first_n(logging.WARNING, f"Metadata '{key}' was renamed to '{self._RENAMED[key]}'!", n=10)
-            key = self._RENAMED[key]
+        if key in self._TODAYS_NAME:
+            key = self._todays_name(key)
         if key in self.__dict__:
             old = self.__dict__[key]
             if old != value:
                 raise AssertionError(
-                    f"Attribute '{key}' in the metadata of '{self.name}' cannot be set to a different value!\n"
-                    f"{old} != {value}"
+                    f"metadata of dataset '{self.name}': '{key}' is set already and keeps its value: "
+                    f"{str(old)[:200]} is not {str(value)[:200]}"
                 )
             return
         super().__setattr__(key, value)
+
+    def _todays_name(self, key: str) -> str:
+        """The name of an attribute that is asked for by its old one."""
+        name = self._TODAYS_NAME[key]
+        log_first_n(logging.WARNING, f"metadata attribute '{key}' is called '{name}' today", n=10)
+        return name
 
     def as_dict(self) -> dict[str, Any]:
         """A copy of all attributes, `name` included."""
@@ -142,7 +146,7 @@ class _MetadataCatalog(UserDict):
         self.pop(name)
 
     def __str__(self) -> str:
-        return f"MetadataCatalog(registered metadata: {', '.join(self.keys())})"
+        return f"MetadataCatalog of {len(self)}: {', '.join(self.keys())}"
 
     __repr__ = __str__
 

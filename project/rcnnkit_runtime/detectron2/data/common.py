@@ -103,7 +103,7 @@ class MapDataset(Dataset):
             if not self._fallback_candidates:
                 raise RuntimeError(f"the mapper returned None for every one of the {len(self)} records tried")
             if attempt >= self._WARN_AFTER:
-                logger.warning("Failed to apply `_map_func` for idx: %s, retry count: %s", idx, attempt)
+                logger.warning("record %s: the mapper has returned None %s times in a row", idx, attempt)
             current = self._rng.sample(sorted(self._fallback_candidates), k=1)[0]
         return None
 
@@ -166,8 +166,8 @@ class DatasetFromList(Dataset):
     def __init__(self, lst: list, copy: bool = True, serialize: bool | Callable = True):
         self._lst: Any = lst
         self._copy = copy
-        if not isinstance(serialize, (bool, type(lambda: None), type)) and not callable(serialize):
-            raise TypeError(f"Unsupported type for argument `serialize`: {serialize}")
+        if not isinstance(serialize, bool) and not callable(serialize):
+            raise TypeError(f"serialize must be True, False or a function, got {serialize!r}")
         self._serialize = serialize is not False
         if self._serialize:
             method = serialize if callable(serialize) else _DEFAULT_DATASET_FROM_LIST_SERIALIZE_METHOD

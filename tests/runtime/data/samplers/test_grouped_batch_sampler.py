@@ -11,7 +11,7 @@ def test_batches_hold_one_group():
 
 
 def test_it_wants_a_sampler_and_has_no_length():
-    with pytest.raises(ValueError, match="should be an instance"):
+    with pytest.raises(ValueError, match="needs a torch Sampler"):
         GroupedBatchSampler([0, 1], [0, 0], 1)
     with pytest.raises(NotImplementedError):
         len(GroupedBatchSampler(SequentialSampler([0]), [0], 1))

@@ -104,8 +104,8 @@ def _contiguous_ids(categories: list[dict], dataset_name: str, json_file: str) -
     metadata.thing_classes = [category["name"] for category in ordered]
     if min(id_map, default=1) != 1 or max(id_map, default=0) != len(id_map):
         logger.warning(
-            "Category ids in annotations are not in [1, #categories]! "
-            "We'll apply a mapping for you, which becomes metadata thing_dataset_id_to_contiguous_id."
+            f"{json_file}: category ids are not 1 … {len(id_map)}; classes are numbered by their order and metadata "
+            "thing_dataset_id_to_contiguous_id has the ids"
         )
     metadata.thing_dataset_id_to_contiguous_id = id_map
     return id_map
@@ -178,7 +178,7 @@ def load_coco_json(json_file, image_root, dataset_name=None, extra_annotation_ke
     json_file = PathManager.get_local_path(json_file) if PathManager.exists(json_file) else json_file
     content = _read_coco_file(json_file)
     if timer.seconds() > 1:
-        logger.info(f"Loading {json_file} takes {timer.seconds():.2f} seconds.")
+        logger.info(f"{json_file}: read and parsed in {timer.seconds():.1f} s")
 
     images = _index_images(content["images"], json_file)
     _check_annotations(content["annotations"], images, json_file)
@@ -216,11 +216,11 @@ def load_coco_json(json_file, image_root, dataset_name=None, extra_annotation_ke
                 )
             obj["category_id"] = id_map[obj["category_id"]]
         records[ann["image_id"]]["annotations"].append(obj)
-    logger.info(f"Loaded {len(records)} images in COCO format from {json_file}")
+    logger.info(f"{json_file}: {len(records)} images with COCO annotations")
     if num_without_mask:
         logger.warning(
-            f"Filtered out {num_without_mask} instances without valid segmentation: polygons need three points and an "
-            f"even number of coordinates. Check {json_file}"
+            f"{json_file}: {num_without_mask} objects are left out for their polygons, none of which has three or more "
+            "points given as x, y"
         )
     return list(records.values())
 
@@ -321,11 +321,11 @@ def convert_to_coco_dict(dataset_name):
         )
         for annotation in record.get("annotations", ()):
             annotations.append(_coco_annotation(annotation, image_id, len(annotations) + 1, reverse_id))
-    logger.info(f"Converted {dataset_name}: {len(images)} images, {len(annotations)} annotations")
+    logger.info(f"{dataset_name}: {len(images)} images and {len(annotations)} objects as COCO JSON")
     return {
         "info": {
             "date_created": str(datetime.datetime.now()),
-            "description": "Automatically generated COCO json file for Detectron2.",
+            "description": f"{dataset_name}, written from its records",
         },
         "images": images,
         "categories": [
@@ -347,10 +347,10 @@ def convert_to_coco_json(dataset_name, output_file, allow_cached=True):
     PathManager.mkdirs(os.path.dirname(output_file) or ".")
     with file_lock(output_file):
         if PathManager.exists(output_file) and allow_cached:
-            logger.warning(f"Using previously cached COCO format annotations at '{output_file}'.")
+            logger.warning(f"{output_file} is there already and is used as it is")
             return
         content = convert_to_coco_dict(dataset_name)
-        logger.info(f"Caching COCO format annotations at '{output_file}' ...")
+        logger.info(f"Writing {dataset_name} as COCO JSON to {output_file}")
         write_whole(PathManager.get_local_path(output_file), lambda file: file.write(json.dumps(content).encode()))
 
 

@@ -35,9 +35,9 @@ class TrainingSampler(Sampler):
 
     def __init__(self, size: int, shuffle: bool = True, seed: int | None = None):
         if not isinstance(size, int):
-            raise TypeError(f"TrainingSampler(size=) expects an int. Got type {type(size)}.")
+            raise TypeError(f"TrainingSampler: size must be an int, got {size!r}")
         if size <= 0:
-            raise ValueError(f"TrainingSampler(size=) expects a positive int. Got {size}.")
+            raise ValueError(f"TrainingSampler: size must be positive, got {size}")
         self._size = size
         self._shuffle = shuffle
         self._seed = _shared_seed(seed)

@@ -19,7 +19,7 @@ class GroupedBatchSampler(BatchSampler):
 
     def __init__(self, sampler, group_ids, batch_size):
         if not isinstance(sampler, Sampler):
-            raise ValueError(f"sampler should be an instance of torch.utils.data.Sampler, but got sampler={sampler}")
+            raise ValueError(f"GroupedBatchSampler needs a torch Sampler, got {sampler!r}")
         self.sampler = sampler
         self.group_ids = np.asarray(group_ids)
         if self.group_ids.ndim != 1:
@@ -37,4 +37,4 @@ class GroupedBatchSampler(BatchSampler):
                 buffer.clear()
 
     def __len__(self) -> int:
-        raise NotImplementedError("len() of GroupedBatchSampler is not well-defined.")
+        raise NotImplementedError("how many batches there are depends on the order of the groups")
