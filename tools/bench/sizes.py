@@ -4,7 +4,7 @@ FULL = {
     "rounds": 7,
     "model": {"height": 480, "width": 640, "proposals": 1000, "objects": 8},
     "mapper": {"pictures": 48},
-    "evaluation": {"images": 2000, "objects": 7, "detections": 20, "rounds": 5},
+    "evaluation": {"images": 1000, "objects": 7, "detections": 20, "rounds": 5},
 }
 QUICK = {
     "rounds": 1,
