@@ -5,7 +5,7 @@ import os
 
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
 from rcnnkit.engine.hooks import ProgressBar, diverged, stop_on_bad_loss
 from rcnnkit.engine.optimizer import build_optimizer
 from rcnnkit.errors import UserError
@@ -34,15 +34,20 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
-        """COCO's metrics for the tasks that the model predicts; files go to `OUTPUT_DIR/inference`."""
-        kind = getattr(MetadataCatalog.get(dataset_name), "evaluator_type", None)
-        if kind not in (None, "coco"):
-            raise UserError(f"{dataset_name}: evaluator_type {kind!r} is not supported; supported: 'coco'")
-        return COCOEvaluator(
-            dataset_name,
-            output_dir=os.path.join(cfg.OUTPUT_DIR, "inference"),
-            kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
-        )
+        """The metrics that the data set is evaluated by: COCO's unless its metadata say LVIS or Pascal VOC.
+
+        All tasks that the model predicts are evaluated; files go to `OUTPUT_DIR/inference` (Pascal VOC writes none).
+        """
+        folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+        kind = MetadataCatalog.get(dataset_name).get("evaluator_type") or "coco"
+        if kind == "coco":
+            return COCOEvaluator(dataset_name, output_dir=folder, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)
+        if kind == "lvis":
+            return LVISEvaluator(dataset_name, output_dir=folder)
+        if kind == "pascal_voc":
+            return PascalVOCDetectionEvaluator(dataset_name)
+        known = "coco, lvis and pascal_voc"
+        raise UserError(f"{dataset_name}: evaluator_type {kind!r} in its metadata has no evaluator here; {known} have")
 
     def run_step(self):
         """One step; predictions that are not finite are told with the images, like losses that are not."""

@@ -1,6 +1,7 @@
 """The fast evaluation gives pycocotools' numbers, array by array, in a fraction of the time."""
 
 import copy
+import json
 import time
 
 import numpy as np
@@ -97,3 +98,42 @@ def test_at_least_five_times_as_fast_as_pycocotools():
         _evaluate_predictions_on_coco(coco, results, "bbox", cocoeval_fn=function)
         seconds.append(time.process_time() - start)
     assert seconds[1] / seconds[0] >= 5.0
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "task", "options"),
+    [
+        ("instances", "bbox", {}),
+        ("instances", "segm", {}),
+        ("instances", "bbox", {"max_dets_per_image": [1, 10, 30]}),
+        ("persons", "keypoints", {}),
+        ("persons", "keypoints", {"kpt_oks_sigmas": [0.02 + 0.005 * i for i in range(17)]}),
+    ],
+)
+def test_a_detections_file_equals_pycocotools(real_data, tmp_path, capsys, name, task, options):
+    """pycocotools reads and evaluates the file by itself; ours is the function that COCOEvaluator calls."""
+    coco = load_coco(real_data / JSON_FILES[name])
+    results = perturbed_results(coco)
+    ours = _evaluate_predictions_on_coco(coco, copy.deepcopy(results), task, cocoeval_fn=COCOeval_opt, **options)
+
+    path = tmp_path / "detections.json"
+    keys = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
+    wanted = ("image_id", "category_id", "score", keys[task])
+    # for keypoints COCO's size ranges take the area of the box if there is one, which loadRes does not keep
+    path.write_text(json.dumps([{key: row[key] for key in wanted} for row in results]))
+    fresh = load_coco(real_data / JSON_FILES[name])
+    oracle = COCOeval(fresh, fresh.loadRes(str(path)), task)
+    if "kpt_oks_sigmas" in options:
+        oracle.params.kpt_oks_sigmas = np.array(options["kpt_oks_sigmas"])
+    if "max_dets_per_image" in options:
+        oracle.params.maxDets = options["max_dets_per_image"]
+    oracle.evaluate()
+    oracle.accumulate()
+    np.testing.assert_allclose(
+        ours.eval["precision"][:, :, :, 0], oracle.eval["precision"][:, :, :, 0], rtol=0, atol=1e-9
+    )
+    np.testing.assert_allclose(ours.eval["recall"][:, :, 0], oracle.eval["recall"][:, :, 0], rtol=0, atol=1e-9)
+    if task != "keypoints":
+        np.testing.assert_allclose(ours.eval["precision"], oracle.eval["precision"], rtol=0, atol=1e-9)
+    assert (oracle.eval["precision"] > 0).any()

@@ -1,0 +1,38 @@
+import json
+
+import pytest
+
+from detectron2.config import get_cfg
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from rcnnkit.engine.trainer import Trainer
+from rcnnkit.errors import UserError
+
+
+@pytest.fixture
+def named():
+    yield "evaluated_somehow"
+    MetadataCatalog.pop("evaluated_somehow", None)
+
+
+@pytest.mark.parametrize("kind", [None, "coco"])
+def test_coco_is_the_usual_evaluator(named, tmp_path, kind):
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    MetadataCatalog.get(named).set(json_file=str(path), **({"evaluator_type": kind} if kind else {}))
+    assert isinstance(Trainer.build_evaluator(get_cfg(), named), COCOEvaluator)
+
+
+def test_pascal_voc(named, tmp_path):
+    (tmp_path / "Annotations").mkdir()
+    details = {"dirname": str(tmp_path), "split": "val", "year": 2007, "thing_classes": ["cat"]}
+    MetadataCatalog.get(named).set(evaluator_type="pascal_voc", **details)
+    assert isinstance(Trainer.build_evaluator(get_cfg(), named), PascalVOCDetectionEvaluator)
+
+
+def test_an_unknown_kind_is_named(named):
+    MetadataCatalog.get(named).evaluator_type = "cityscapes"
+    with pytest.raises(
+        UserError, match="'cityscapes' in its metadata has no evaluator here; coco, lvis and pascal_voc"
+    ):
+        Trainer.build_evaluator(get_cfg(), named)
