@@ -54,7 +54,7 @@ def check_image_size(dataset_dict: dict, image: np.ndarray) -> None:
     if expected != (w, h):
         name = dataset_dict.get("file_name", "an image")
         raise SizeMismatchError(
-            f"{name}: Mismatched image shape: the file has (width, height) ({w}, {h}), "
+            f"{name}: the image has (width, height) ({w}, {h}), "
             f"the record (image_id {dataset_dict.get('image_id', 'unknown')}) says {expected}; correct the annotations"
         )
     dataset_dict.setdefault("width", w)
@@ -98,8 +98,8 @@ def _transform_segmentation(segmentation: Any, transforms: Transform | Transform
     if isinstance(segmentation, dict):
         return transforms.apply_segmentation(mask_util.decode(segmentation))
     raise ValueError(
-        f"Cannot transform segmentation of type '{type(segmentation)}'! Supported types are: polygons as "
-        "list[list[float] or ndarray], COCO-style RLE as a dict."
+        f"a segmentation is a {type(segmentation).__name__}; transforms know polygons (a list of x, y lists or arrays) "
+        "and COCO's run lengths (a dict)"
     )
 
 
@@ -158,10 +158,10 @@ def transform_keypoint_annotations(
     flips = sum(isinstance(t, HFlipTransform) for t in getattr(transforms, "transforms", [transforms]))
     if flips % 2 == 1:
         if keypoint_hflip_indices is None:
-            raise ValueError("Cannot flip keypoints without providing flip indices!")
+            raise ValueError("a flip swaps left and right keypoints: keypoint_hflip_indices is needed")
         if len(points) != len(keypoint_hflip_indices):
             raise ValueError(
-                f"Keypoint data has {len(points)} points, but metadata contains {len(keypoint_hflip_indices)} points!"
+                f"an object has {len(points)} keypoints, keypoint_hflip_indices {len(keypoint_hflip_indices)}"
             )
         points = points[np.asarray(keypoint_hflip_indices, dtype=np.int64)]
     points[points[:, 2] == 0] = 0
@@ -176,13 +176,12 @@ def _to_bitmask(segmentation: Any, image_size: tuple[int, int]) -> torch.Tensor:
         mask = mask_util.decode(segmentation)
     elif isinstance(segmentation, np.ndarray):
         if segmentation.ndim != 2:
-            raise AssertionError(f"Expect segmentation of 2 dimensions, got {segmentation.ndim}.")
+            raise AssertionError(f"a mask array has the axes (h, w), this one has {segmentation.ndim}")
         mask = segmentation
     else:
         raise ValueError(
-            f"Cannot convert segmentation of type '{type(segmentation)}' to BitMasks! Supported types are: polygons "
-            "as list[list[float] or ndarray], COCO-style RLE as a dict, or a binary segmentation mask in a 2D numpy "
-            "array of shape HxW."
+            f"a segmentation is a {type(segmentation).__name__}; bit masks are made of polygons (a list of x, y lists "
+            "or arrays), COCO's run lengths (a dict) and binary arrays (h, w)"
         )
     return torch.from_numpy(np.ascontiguousarray(mask))
 
@@ -333,7 +332,7 @@ def check_metadata_consistency(key: str, dataset_names: Sequence[str]) -> None:
     for name, value in zip(dataset_names, values):
         if value != values[0]:
             raise ValueError(
-                f"Datasets have different metadata '{key}'! dataset '{dataset_names[0]}': {values[0]}; "
+                f"metadata '{key}' is not the same in all datasets: dataset '{dataset_names[0]}': {values[0]}; "
                 f"dataset '{name}': {value}"
             )
 
