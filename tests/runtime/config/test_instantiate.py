@@ -1,11 +1,15 @@
 """Calls from configs, and the names that configs may not give."""
 
+import contextlib
 import dataclasses
+import functools
+import pickle
 
 import pytest
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+import detectron2.data.build
 from detectron2.config import LazyCall, instantiate
 from detectron2.config.instantiate import dump_dataclass
 from detectron2.config.targets import allow_targets
@@ -58,10 +62,7 @@ def test_failures_name_the_target(caplog):
         "os.mkdir",
         "builtins.open",
         "pathlib.Path",
-        "detectron2.evaluation.coco_evaluation.os.mkdir",
         "detectron2.data.build.torch.load",
-        "detectron2.data.build.pickle.loads",
-        "detectron2.data.build.colored",
         "detectron2.config.LazyConfig.load",
         "detectron2.utils.env.seed_all_rng",
         "detectron2.utils.registry.locate",
@@ -78,6 +79,15 @@ def test_targets_outside_the_allow_list_are_refused(target):
     with pytest.raises(ValueError, match="allow-list") as caught:
         instantiate({"_target_": target})
     assert repr(target) in str(caught.value) and "allow_targets" in str(caught.value)
+
+
+@pytest.mark.parametrize("target", ["pickle.loads", "partial", "deeper.os.system"])
+def test_an_allowed_module_does_not_lend_what_it_imports(monkeypatch, target):
+    monkeypatch.setattr(detectron2.data.build, "pickle", pickle, raising=False)
+    monkeypatch.setattr(detectron2.data.build, "partial", functools.partial, raising=False)
+    monkeypatch.setattr(detectron2.data.build, "deeper", contextlib, raising=False)
+    with pytest.raises(ValueError, match="allow-list"):
+        instantiate({"_target_": f"detectron2.data.build.{target}"})
 
 
 def test_a_refused_target_runs_nothing(tmp_path, monkeypatch):
