@@ -32,7 +32,7 @@ setup(
     packages=find_packages("project"),
     py_modules=["rcnnkit_command"],
     package_data={
-        "rcnnkit": ["py.typed"],
+        "rcnnkit": ["py.typed", "detectron2_names.json"],
         "rcnnkit_runtime": ["py.typed"],
         "rcnnkit_runtime.detectron2.config": ["defaults/*.yaml"],
         "rcnnkit_runtime.detectron2.data.datasets": ["*.json.gz"],

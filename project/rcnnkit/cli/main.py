@@ -10,6 +10,10 @@ from rcnnkit.errors import UserError
 COMMANDS = {
     "info": ("rcnnkit.cli.info", "engine, versions, devices, and what to do about problems"),
     "sheet": ("rcnnkit.cli.sheet", "draw a contact sheet of a registered data set"),
+    "compat": (
+        "rcnnkit.cli.compat",
+        "which names of Detectron2 a project uses, and whether the built-in engine has them",
+    ),
     "quickstart": ("rcnnkit.cli.quickstart", "train and evaluate a small Mask R-CNN on the embedded data set"),
 }
 

@@ -17,6 +17,7 @@ from detectron2.layers import (
     shapes_to_tensor,
 )
 from detectron2.layers.nms import nms_rotated
+from detectron2.layers.wrappers import _NewEmptyTensorOp
 
 
 def test_mean_of_no_losses_is_zero_with_gradient() -> None:
@@ -88,3 +89,10 @@ def test_rotated_names_say_so() -> None:
         ROIAlignRotated(7, 1.0, 0)
     with pytest.raises(NotImplementedError, match="nms_rotated"):
         nms_rotated(torch.zeros(0, 5), torch.zeros(0), 0.5)
+
+
+def test_a_new_empty_tensor_keeps_the_gradient_path():
+    x = torch.zeros(0, 3, requires_grad=True)
+    made = _NewEmptyTensorOp.apply(x, (0, 5, 2))
+    made.sum().backward()
+    assert made.shape == (0, 5, 2) and x.grad.shape == (0, 3)

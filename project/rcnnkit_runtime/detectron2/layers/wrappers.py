@@ -41,6 +41,19 @@ def move_device_like(src: Tensor, dst: Tensor) -> Tensor:
     return src.to(dst.device)
 
 
+class _NewEmptyTensorOp(torch.autograd.Function):
+    """`apply(x, shape)`: an empty tensor that stays connected to `x`, for layers that cannot run on no boxes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, new_shape: Sequence[int]) -> Tensor:
+        ctx.shape = x.shape
+        return x.new_empty(new_shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.new_zeros(ctx.shape), None
+
+
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """``torch.cat`` that does not copy when there is a single tensor."""
     assert isinstance(tensors, (list, tuple)), f"cat takes a list or tuple of tensors, got {type(tensors)}"
