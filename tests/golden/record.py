@@ -16,14 +16,14 @@ import torch
 
 import rcnnkit  # noqa: F401  chooses the engine
 from rcnnkit.engine_choice import engine_line
-from tests.golden.cases import all_cases
+from tests.golden.cases import all_cases, training
 
 
 def record(folder: Path, names: list[str]) -> None:
     """Compute the named cases (all where none is named) and write them to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    cases = all_cases()
-    for name in names or list(cases):
+    cases = {**all_cases(), **training.CASES}
+    for name in names or list(all_cases()):
         torch.manual_seed(0)
         values = cases[name]()
         if all(isinstance(value, np.ndarray) for value in values.values()):
