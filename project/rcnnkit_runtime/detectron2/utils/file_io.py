@@ -21,8 +21,8 @@ class _OfflineAwareHTTPHandler(HTTPURLHandler):
         except OSError as error:  # URLError, HTTPError and timeouts are OSErrors
             reason = " ".join(str(error).split())
             raise OSError(
-                f"Cannot download {path}: {reason}. Without a network, fetch the file elsewhere and give its local path "
-                "instead (for weights: MODEL.WEIGHTS /path/to/file; MODEL.WEIGHTS '' starts from scratch)."
+                f"Cannot download {path}: {reason}. Without a network, fetch the file elsewhere and give its local "
+                "path instead (for weights: MODEL.WEIGHTS /path/to/file; MODEL.WEIGHTS '' starts from scratch)."
             ) from error
 
 
