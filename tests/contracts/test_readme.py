@@ -30,7 +30,7 @@ def unknown_targets(text: str) -> list[str]:
 
 
 def missing_configs(text: str) -> list[str]:
-    return [name for name in re.findall(r"configs/[\w./-]+?\.yaml", text) if not (ROOT / name).is_file()]
+    return [name for name in re.findall(r"(?<![\w/])configs/[\w./-]+?\.yaml", text) if not (ROOT / name).is_file()]
 
 
 def unknown_flags(text: str) -> list[str]:
