@@ -1,4 +1,4 @@
-# rcnnkit. `make quickstart` and `make test` need Python >= 3.10 and make, nothing else.
+# rcnnkit. `make quickstart` and `make test` need Python >= 3.11 and make, nothing else.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +27,7 @@ $(STAMP): setup.py constraints.txt pyproject.toml
 	touch $(STAMP)
 
 quickstart: venv
-	$(BIN)/rcnnkit quickstart --output output/quickstart
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/rcnnkit quickstart --output output/quickstart
 
 lint: venv
 	$(BIN)/ruff check .
@@ -49,4 +49,4 @@ parity: venv
 	RCNNKIT_ENGINE=detectron2 PYTHONPATH="$(STOCK_DETECTRON2):$(PYTHONPATH)" $(PYTEST) -m "not slow and not parity" tests/rcnnkit tests/contracts
 
 bench: venv
-	RCNNKIT_STOCK="$(STOCK_DETECTRON2)" $(BIN)/python tools/bench.py --output bench
+	RCNNKIT_STOCK="$(STOCK_DETECTRON2)" $(BIN)/python tools/bench.py --output bench --docs docs/benchmarks.md

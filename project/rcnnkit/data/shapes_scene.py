@@ -23,8 +23,8 @@ SCALE = 4
 
 _PAINT = 2  # oversampling of the colours; divides SCALE
 _EMPTY_SHARE = 0.05  # pictures without any object
-_MAX_OBJECTS = 6
-_MIN_SEEN = 0.6  # an object that would leave less than this of another (or of itself) to be seen is placed elsewhere
+_MAX_OBJECTS = 5
+_MIN_SEEN = 0.75  # an object that would leave less than this of another (or of itself) to be seen is placed elsewhere
 _SIZES = ((0.06, 6.0, 8.5), (0.59, 13.0, 23.0), (0.35, 23.0, 36.0))  # share, smallest and largest radius (pixels)
 _SUBPIXEL_BITS = 4
 _PATTERNS = ("plain", "shaded", "stripes", "checks", "dots", "rings", "speckle")
