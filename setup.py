@@ -27,7 +27,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE"],
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     package_dir={"": "project"},
     packages=find_packages("project"),
     py_modules=["rcnnkit_command"],
