@@ -19,6 +19,29 @@ def test_equals_the_direct_convolution(shape):
         assert (got - exact).abs().max() < 3e-5 * exact.std()
 
 
+@pytest.mark.parametrize("size", [(60, 64), (61, 59), (60, 59)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("of_weight", [torch.contiguous_format, torch.channels_last])
+def test_memory_layout_is_the_direct_convolutions(size, memory_format, of_weight):
+    conv = Conv2d(128, 128, 3, padding=1).to(memory_format=of_weight)
+    x = torch.randn(2, 128, *size).contiguous(memory_format=memory_format)
+    with torch.no_grad():
+        assert winograd.is_worthwhile(conv, x)
+        got, expected = conv(x), F.conv2d(x, conv.weight, conv.bias, padding=1)
+    assert got.stride() == expected.stride()
+    torch.testing.assert_close(got, expected, atol=3e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(60, 64), (61, 59)])
+def test_output_can_be_viewed_as_rows_of_channels(size):
+    conv, x = Conv2d(128, 128, 3, padding=1), torch.randn(2, 128, *size)
+    with torch.no_grad():
+        assert winograd.is_worthwhile(conv, x)
+        assert conv(x).view(2, 128, -1).shape == (2, 128, size[0] * size[1])
+        # every second column of a wider picture: neither layout
+        assert conv(torch.randn(2, 128, size[0], 2 * size[1])[..., ::2]).is_contiguous()
+
+
 def test_constant_picture_by_hand():
     # ones convolved with ones: nine taps inside, six at an edge, four in a corner
     got = winograd.convolve(torch.ones(1, 1, 5, 6), torch.ones(1, 1, 3, 3), None)[0, 0]

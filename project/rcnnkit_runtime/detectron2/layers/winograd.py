@@ -2,6 +2,8 @@
 
 A tile of 4 x 4 outputs takes 36 products per pair of channels instead of 144. All steps are matrix products, which the
 processor's library does at full speed. The result differs by rounding alone, some 1e-5 of the outputs' scale at most.
+An input that is infinite or NaN makes NaN of all 16 outputs of each tile that reads it, where the direct convolution
+spoils the 9 outputs around it.
 
 Shapes: N images, C input and K output channels, H x W pixels, T tiles: 4 x 4 outputs from 6 x 6 inputs each.
 """
@@ -70,7 +72,8 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         bias: (K,) or None.
 
     Returns:
-        (N, K, H, W), in channels-last memory format unless sizes are no multiples of 4.
+        (N, K, H, W), laid out in memory as torch's convolution does: channels-last where `x` or `weight` is, else
+        contiguous.
     """
     num, channels, height, width = x.shape
     out_channels = weight.shape[0]
@@ -87,8 +90,16 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         (IN_TILE, IN_TILE, num, rows, columns, channels),
         (of_row, of_column, of_image, OUT_TILE * of_row, OUT_TILE * of_column, of_channel),
     )
-    out = x.new_empty((num, rows, OUT_TILE, columns, OUT_TILE, out_channels))
-    targets = out.permute(2, 4, 0, 1, 3, 5)
+    channels_last = _is_channels_last(x) or _is_channels_last(weight)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    whole = torch.empty(
+        (num, out_channels, rows * OUT_TILE, columns * OUT_TILE),
+        dtype=x.dtype,
+        device=x.device,
+        memory_format=memory_format,
+    )
+    # (4, 4, N, rows, columns, K): the outputs in the order of the windows
+    targets = whole.unflatten(3, (columns, OUT_TILE)).unflatten(2, (rows, OUT_TILE)).permute(3, 5, 0, 2, 4, 1)
 
     # Pieces are whole images where they are small, else whole rows of tiles.
     piece_dim, tiles_of_one = (2, rows * columns) if rows * columns <= TILES_AT_ONCE else (3, num * columns)
@@ -96,10 +107,20 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     for piece, target in zip(windows.split(step, piece_dim), targets.split(step, piece_dim), strict=True):
         tiles = piece.shape[2] * piece.shape[3] * columns
         transformed = (input_matrix @ piece.reshape(IN_TILE**2, -1)).view(-1, tiles, channels)
-        products = torch.bmm(transformed, filters)
-        values = (output_matrix @ products.view(IN_TILE**2, -1)).view(-1, tiles, out_channels)
-        if bias is not None:
-            values += bias
-        target.copy_(values.view(target.shape))
-    whole = out.view(num, rows * OUT_TILE, columns * OUT_TILE, out_channels)
-    return whole[:, :height, :width].permute(0, 3, 1, 2)
+        if channels_last:
+            products = torch.bmm(transformed, filters)
+            values = (output_matrix @ products.view(IN_TILE**2, -1)).view(-1, tiles, out_channels)
+        else:
+            # The product comes out transposed, so that what is copied lies in the order of its target.
+            products = torch.bmm(filters.transpose(1, 2), transformed.transpose(1, 2))
+            values = (output_matrix @ products.view(IN_TILE**2, -1)).view(-1, out_channels, tiles).transpose(1, 2)
+        values = values.unflatten(1, target.shape[2:5]).unflatten(0, target.shape[:2])
+        if bias is None:
+            target.copy_(values)
+        else:
+            torch.add(values, bias, out=target)
+    return whole[:, :, :height, :width].contiguous(memory_format=memory_format)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
