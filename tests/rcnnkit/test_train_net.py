@@ -6,6 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -79,6 +80,35 @@ def test_trains_resumes_and_evaluates(train, tmp_path):
     (output / "inference" / "coco_instances_results.json").unlink()
     assert train("--eval-only", "MODEL.WEIGHTS", str(output / "model_final.pth"))[0] == 0
     assert (output / "inference" / "coco_instances_results.json").is_file()
+
+
+def weights_of_old(model: dict) -> dict:
+    """A model's weights as files of old have them, with what a config says today."""
+    prefix = "proposal_generator.anchor_generator.cell_anchors"
+    anchors = {f"{prefix}.{level}": torch.zeros(3, 4) for level in range(5)}
+    return {**model, **anchors, "pixel_mean": torch.zeros(3, 1, 1), "pixel_std": torch.ones(3, 1, 1)}
+
+
+def test_files_of_old_evaluate_and_resume(train, tmp_path):
+    output = tmp_path / "output"
+    assert train("SOLVER.MAX_ITER", "1", "DATASETS.TEST", "()")[0] == 0
+    saved = torch.load(output / "model_final.pth", weights_only=True)
+    saved["model"] = weights_of_old(saved["model"])
+    torch.save({"model": saved["model"]}, tmp_path / "old.pth")
+    arrays = {name: tensor.numpy() for name, tensor in saved["model"].items()}
+    (tmp_path / "old.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
+    for suffix in ("pth", "pkl"):
+        evaluated = tmp_path / suffix
+        assert train("--eval-only", "MODEL.WEIGHTS", str(tmp_path / f"old.{suffix}"), output=evaluated)[0] == 0
+        assert (evaluated / "inference" / "coco_instances_results.json").is_file()
+    torch.save(saved, output / "model_final.pth")
+    assert train("--resume", "SOLVER.MAX_ITER", "2", "DATASETS.TEST", "()")[0] == 0
+    assert "Starting training from iteration 1" in (output / "log.txt").read_text()
+    deeper = {**arrays, "backbone.bottom_up.res4.2.conv1.weight": np.zeros((8, 8, 3, 3), np.float32)}
+    (tmp_path / "deeper.pkl").write_bytes(pickle.dumps({"model": deeper, "__author__": "Detectron2 Model Zoo"}))
+    status, lines = train("--eval-only", "MODEL.WEIGHTS", str(tmp_path / "deeper.pkl"), output=tmp_path / "deeper")
+    assert status == 2 and "unexpected 1: backbone.bottom_up.res4.2.conv1.weight;" in lines[-1]
+    assert not (tmp_path / "deeper").exists()
 
 
 class TestConfig:

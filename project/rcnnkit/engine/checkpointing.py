@@ -28,6 +28,8 @@ HARMLESS_GLOBALS = frozenset(
         ("_codecs", "encode"),
     }
 )  # fmt: skip
+# What some files hold and others do not, because a config says it or it only counts steps: no weights.
+NO_WEIGHTS = re.compile(r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked)$|anchor_generator\.cell_anchors")
 LISTED = 8  # how many keys of a kind a message names
 
 
@@ -46,8 +48,9 @@ def check_weights(cfg: CfgNode, weights: str, *, whole: bool) -> None:
     Args:
         cfg: the config whose `MODEL` is to be filled.
         weights: path or URL; an empty string means none and passes.
-        whole: every parameter must come from the file (evaluation, resuming). Otherwise (fine-tuning) heads may differ,
-            as they do for other classes, but the backbone must be the same where the file has one.
+        whole: every parameter must come from the file and the file must have no others (evaluation, resuming); pixel
+            means and anchors, which older files hold, are no parameters. Otherwise (fine-tuning) heads may differ, as
+            they do for other classes, but the backbone must be the same where the file has one.
 
     Raises:
         UserError: the file is missing, empty, truncated, holds code, or belongs to another architecture; then the
@@ -131,8 +134,8 @@ def _compare(path: Path, model: torch.nn.Module, incompatible, whole: bool) -> N
         f"{key} {tuple(found)} instead of {tuple(wanted)}" for key, found, wanted in incompatible.incorrect_shapes
     ]
     misshaped_keys = {key for key, _, _ in incompatible.incorrect_shapes}
-    missing = [key for key in incompatible.missing_keys if key not in misshaped_keys]
-    unexpected = list(incompatible.unexpected_keys)
+    missing = [key for key in incompatible.missing_keys if key not in misshaped_keys and not NO_WEIGHTS.search(key)]
+    unexpected = [key for key in incompatible.unexpected_keys if not NO_WEIGHTS.search(key)]
     parameters = dict(model.named_parameters())
     filled = [key for key in parameters if key not in misshaped_keys and key not in set(missing)]
     if whole:

@@ -243,3 +243,20 @@ def test_addresses_without_a_network_fail_in_one_line(tmp_path, monkeypatch, add
     assert "\n" not in message
     assert "MODEL.WEIGHTS /path/to/file" in message
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".pkl", ".pth")]
+
+
+@pytest.mark.parametrize("suffix", ["pth", "pkl"])
+def test_anchors_in_files_of_old_are_not_unexpected(tmp_path, suffix):
+    path = tmp_path / f"model_final.{suffix}"
+    prefix = "proposal_generator.anchor_generator.cell_anchors"
+    arrays = {**_arrays(_Model(1.0)), "pixel_mean": np.ones((3, 1, 1)), "pixel_std": np.ones((3, 1, 1))}
+    arrays.update({f"{prefix}.{level}": np.ones((3, 4)) for level in range(5)})
+    if suffix == "pth":
+        torch.save({"model": {name: torch.as_tensor(array) for name, array in arrays.items()}}, path)
+    else:
+        path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
+    model = _Model()
+    checkpointer = DetectionCheckpointer(model)
+    checkpointer.load(str(path))
+    assert _values(model) == ALL_ONES
+    assert checkpointer.incompatible.unexpected_keys == ["pixel_mean", "pixel_std"]
