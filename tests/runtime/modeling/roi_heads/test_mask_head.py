@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from detectron2.layers import ShapeSpec
+from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling.roi_heads.mask_head import (
     BaseMaskRCNNHead,
     MaskRCNNConvUpsampleHead,
@@ -106,6 +106,60 @@ def test_overridden_layers_and_hooks_are_respected():
     negated(x, a)
     hooked(x, b)
     torch.testing.assert_close(a[0].pred_masks, b[0].pred_masks)
+
+
+class _Negated(Conv2d):
+    def forward(self, x):
+        return -super().forward(x)
+
+
+class _NegatedDeconv(torch.nn.ConvTranspose2d):
+    def forward(self, x, output_size=None):
+        return -super().forward(x, output_size)
+
+
+def _with_hook(layer):
+    layer.register_forward_hook(lambda module, args, output: -output)
+    return layer
+
+
+def _with_replaced_forward(layer):
+    plain = layer.forward
+    layer.forward = lambda x: -plain(x)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "by_rows"),
+    [
+        ("predictor", lambda: Conv2d(6, 5, 1, bias=False), True),
+        ("predictor", lambda: Conv2d(6, 5, 1, padding=1), False),
+        ("predictor", lambda: Conv2d(6, 5, 1, stride=2), False),
+        ("predictor", lambda: Conv2d(6, 6, 1, groups=2), False),
+        ("predictor", lambda: _Negated(6, 5, 1), False),
+        ("predictor", lambda: _with_hook(Conv2d(6, 5, 1)), False),
+        ("predictor", lambda: _with_replaced_forward(Conv2d(6, 5, 1)), False),
+        ("predictor", lambda: torch.nn.utils.parametrizations.weight_norm(Conv2d(6, 5, 1)), False),
+        ("deconv", lambda: torch.nn.ConvTranspose2d(6, 6, 2, stride=2, bias=False), True),
+        ("deconv", lambda: torch.nn.ConvTranspose2d(6, 6, 2, stride=2, padding=1), True),
+        ("deconv", lambda: torch.nn.ConvTranspose2d(6, 6, 2, stride=2, output_padding=1), True),
+        ("deconv", lambda: torch.nn.ConvTranspose2d(6, 6, 2, stride=2, groups=2), True),
+        ("deconv", lambda: _NegatedDeconv(6, 6, 2, stride=2), True),
+        ("deconv", lambda: _with_hook(torch.nn.ConvTranspose2d(6, 6, 2, stride=2)), True),
+        ("deconv", lambda: _with_replaced_forward(torch.nn.ConvTranspose2d(6, 6, 2, stride=2)), True),
+        ("deconv_relu", lambda: _with_hook(torch.nn.ReLU()), True),
+    ],
+)
+def test_replaced_layers_do_what_they_do_alone(name, make, by_rows):
+    built = head()
+    setattr(built, name, make())
+    quick, whole = [predicted(1, 3)], [predicted(1, 3)]
+    x = torch.randn(2, 4, 7, 7)
+    with torch.no_grad():
+        assert built._predicts_by_rows() == by_rows
+        built(x, quick)
+        mask_rcnn_inference(built.layers(x), whole)
+    torch.testing.assert_close(quick[0].pred_masks, whole[0].pred_masks, rtol=0, atol=1e-6)
 
 
 def test_parameters_and_initialisation():

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from fvcore.nn import weight_init
 from torch import nn
+from torch.nn.modules import module as module_hooks
 
 from detectron2.config import configurable
 from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm
@@ -133,6 +134,18 @@ def _tiled_mask_logits(
     return logits.view(num_boxes, height, width, 2, 2).transpose(2, 3).reshape(num_boxes, 1, height * 2, width * 2)
 
 
+def _is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether calling `layer` does what `kind.forward` does and nothing else: no subclass, hook or replaced method."""
+    return (
+        type(layer) is kind
+        # a method may be replaced on one object alone
+        and not {"forward", "_conv_forward", "_convolve", "_output_padding"} & vars(layer).keys()
+        and not (layer._forward_hooks or layer._forward_pre_hooks)
+        and not (layer._backward_hooks or layer._backward_pre_hooks)
+        and not (module_hooks._global_forward_hooks or module_hooks._global_forward_pre_hooks)
+    )
+
+
 class BaseMaskRCNNHead(nn.Module):
     """What all Mask R-CNN heads share: loss and inference on the logits that `layers` computes."""
 
@@ -244,14 +257,14 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         predictor = self.predictor
         return (
             type(self).layers is MaskRCNNConvUpsampleHead.layers
-            and type(predictor) is Conv2d
+            and _is_plain(predictor, Conv2d)
             and predictor is self[-1]
             and predictor.out_channels > 1
-            and predictor.kernel_size == (1, 1)
+            and predictor.kernel_size == predictor.stride == predictor.dilation == (1, 1)
+            and predictor.padding in ((0, 0), "valid", "same")
+            and predictor.groups == 1
             and predictor.norm is None
             and predictor.activation is None
-            and not predictor._forward_hooks
-            and not predictor._forward_pre_hooks
             and not torch.jit.is_tracing()
         )
 
@@ -260,9 +273,8 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         deconv = self.deconv
         return (
             layers[-2:] == [deconv, self.deconv_relu]
-            and type(deconv) is nn.ConvTranspose2d
-            and type(self.deconv_relu) is nn.ReLU
-            and not any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers[-2:])
+            and _is_plain(deconv, nn.ConvTranspose2d)
+            and _is_plain(self.deconv_relu, nn.ReLU)
             and deconv.kernel_size == deconv.stride == (2, 2)
             and deconv.padding == deconv.output_padding == (0, 0)
             and deconv.dilation == (1, 1)
@@ -275,7 +287,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         """(B, 1, S, S) logits of each box's own class: the predictor's other rows are never computed."""
         layers = list(self)[:-1]
         weight = self.predictor.weight.flatten(1)[classes]
-        bias = self.predictor.bias[classes]
+        bias = weight.new_zeros(len(weight)) if self.predictor.bias is None else self.predictor.bias[classes]
         if self._upsamples_by_tiles(layers, x):
             for layer in layers[:-2]:
                 x = layer(x)
