@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
-from rcnnkit.data.coco_check import check_coco_references
+from rcnnkit.data.coco_check import check_coco
 from rcnnkit.errors import UserError, nearest
 
 FIELDS = ("name", "json", "images")
@@ -35,7 +35,7 @@ def register_custom_datasets(entries: Sequence[dict]) -> None:
                     f"{where}: the name {name!r} is taken by {registered}, this entry is {described}; rename it"
                 )
             continue
-        categories = check_coco_references(name, json_file)["categories"]
+        categories = check_coco(name, json_file)["categories"]
         DatasetCatalog.register(name, functools.partial(load_coco_json, str(json_file), str(images), name))
         MetadataCatalog.get(name).set(**described, **keypoint_metadata(categories))
         MetadataCatalog.get(name).thing_classes = [c["name"] for c in sorted(categories, key=lambda c: c["id"])]

@@ -8,7 +8,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from rcnnkit.data.coco_check import check_coco_references
+from rcnnkit.data.coco_check import check_coco
 from rcnnkit.errors import UserError
 
 EXIF_ORIENTATION = 274
@@ -41,7 +41,7 @@ def load_records(name: str) -> list[dict]:
     metadata = MetadataCatalog.get(name)
     json_file = getattr(metadata, "json_file", None)
     try:
-        return DatasetCatalog.get(name)
+        records = DatasetCatalog.get(name)
     except UserError:
         raise
     except Exception as error:
@@ -50,9 +50,12 @@ def load_records(name: str) -> list[dict]:
                 f"{name}: its annotation file {json_file} is missing; correct the registration or DETECTRON2_DATASETS"
             ) from error
         if json_file is not None:
-            check_coco_references(name, Path(json_file))
+            check_coco(name, Path(json_file))
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{name}: cannot be loaded: {reason}") from error
+    if not records:
+        raise UserError(f"{name}: has no images{f' in {json_file}' if json_file else ''}; list at least one")
+    return records
 
 
 def _check_masks(name: str, records: list[dict]) -> None:

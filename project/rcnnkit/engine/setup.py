@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import tempfile
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ def config_from_arguments(arguments: argparse.Namespace) -> CfgNode:
         UserError: a config file that is missing or is not YAML, an unknown key, a value of the wrong type, a device
             that is not there, a batch that the processes cannot share, a data set that is not registered.
     """
+    check_counts(arguments)
     cfg = get_cfg()
     add_rcnnkit_config(cfg)
     merge_config_file(cfg, arguments.config_file)
@@ -38,6 +40,7 @@ def config_from_arguments(arguments: argparse.Namespace) -> CfgNode:
     cfg.MODEL.DEVICE = choose_device(cfg.MODEL.DEVICE, arguments.device)
     check_processes(arguments.num_gpus, cfg.MODEL.DEVICE)
     if not arguments.eval_only:
+        check_training(cfg)
         check_batch(cfg, max(arguments.num_gpus, 1) * arguments.num_machines)
     register_custom_datasets(cfg.DATASETS.CUSTOM)
     validate_config(cfg)
@@ -112,6 +115,26 @@ def flat_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
     return keys
 
 
+def check_counts(arguments: argparse.Namespace) -> None:
+    """Refuse numbers of processes and machines that name none."""
+    if arguments.num_gpus < 0:
+        raise UserError(f"--num-gpus {arguments.num_gpus}: give the number of GPUs to use, 0 or more")
+    if arguments.num_machines < 1:
+        raise UserError(f"--num-machines {arguments.num_machines}: give the number of machines, 1 or more")
+    if not 0 <= arguments.machine_rank < arguments.num_machines:
+        raise UserError(
+            f"--machine-rank {arguments.machine_rank}: the machines are numbered 0 to {arguments.num_machines - 1}"
+        )
+
+
+def check_training(cfg: CfgNode) -> None:
+    """Refuse a training without data or steps."""
+    if not cfg.DATASETS.TRAIN:
+        raise UserError("DATASETS.TRAIN: is empty; name the data sets to train on, or evaluate with --eval-only")
+    if cfg.SOLVER.MAX_ITER < 1:
+        raise UserError(f"SOLVER.MAX_ITER: {cfg.SOLVER.MAX_ITER}; training needs at least 1 step")
+
+
 def choose_device(configured: str, asked: str) -> str:
     """The device to use: what was asked for, else the configured one, else (no such device here) the CPU.
 
@@ -158,11 +181,18 @@ def check_batch(cfg: CfgNode, started: int) -> None:
 
 
 def check_output_dir(output_dir: str) -> None:
-    """The folder, or the nearest one above it that exists, must be a writable folder."""
+    """Files can be made in the folder, or in the nearest one above it that exists; tried out with one."""
+    advice = "choose another with OUTPUT_DIR <folder>"
+    if not output_dir:
+        raise UserError(f"OUTPUT_DIR: is empty; {advice}")
     folder = Path(output_dir).absolute()
     while not os.path.lexists(folder):
         folder = folder.parent
     if not folder.is_dir():
-        raise UserError(f"OUTPUT_DIR {output_dir}: {folder} is not a folder; choose another with OUTPUT_DIR <folder>")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"OUTPUT_DIR {output_dir}: {folder} is not writable; choose another with OUTPUT_DIR <folder>")
+        raise UserError(f"OUTPUT_DIR {output_dir}: {folder} is not a folder; {advice}")
+    try:
+        handle, trial = tempfile.mkstemp(prefix=".rcnnkit-", dir=folder)
+    except OSError as error:
+        raise UserError(f"OUTPUT_DIR {output_dir}: {folder} is not writable ({error.strerror}); {advice}") from error
+    os.close(handle)
+    Path(trial).unlink()
