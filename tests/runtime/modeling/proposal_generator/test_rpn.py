@@ -10,7 +10,9 @@ from detectron2.modeling.proposal_generator import (
     RPN_HEAD_REGISTRY,
     StandardRPNHead,
     build_proposal_generator,
+    proposal_utils,
 )
+from detectron2.modeling.proposal_generator import rpn as rpn_module
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 
@@ -189,3 +191,56 @@ def test_subclasses_may_replace_the_decoding():
     proposals, _ = rpn(*inputs())
     # One per level survives NMS.
     assert proposals[0].proposal_boxes.tensor.tolist() == [[1, 2, 3, 4], [1, 2, 3, 4]]
+
+
+def lively_rpn(**options):
+    rpn = make_rpn(PRE_NMS_TOPK_TEST=20, POST_NMS_TOPK_TEST=10, **options).eval()
+    with torch.no_grad():
+        for parameter in rpn.rpn_head.parameters():
+            parameter.normal_(std=0.5)
+    return rpn
+
+
+def equal(found, wanted):
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a.proposal_boxes.tensor, b.proposal_boxes.tensor)
+        assert torch.equal(a.objectness_logits, b.objectness_logits)
+    return True
+
+
+@pytest.mark.parametrize("on_the_object", [False, True])
+def test_replaced_decoding_gets_all_anchors_of_all_images(on_the_object):
+    rpn = lively_rpn()
+    expected, _ = rpn(*inputs())
+    seen = []
+
+    class Watched(RPN):
+        def _decode_proposals(self, anchors, pred_anchor_deltas):
+            seen.extend((len(a), tuple(d.shape)) for a, d in zip(anchors, pred_anchor_deltas))
+            return RPN._decode_proposals(self, anchors, pred_anchor_deltas)
+
+    if on_the_object:
+        rpn._decode_proposals = lambda *args: Watched._decode_proposals(rpn, *args)
+    else:
+        rpn.__class__ = Watched
+    found, _ = rpn(*inputs())
+    assert seen == [(64, (2, 64, 4)), (16, (2, 16, 4))]
+    assert equal(found, expected)
+
+
+def test_patched_choice_of_proposals_is_called_with_everything(monkeypatch):
+    rpn = lively_rpn(NMS_THRESH=0.6)
+    expected, _ = rpn(*inputs())
+    calls = []
+
+    def watched(*args):
+        calls.append(args)
+        return proposal_utils.find_top_rpn_proposals(*args)
+
+    monkeypatch.setattr(rpn_module, "find_top_rpn_proposals", watched)
+    found, _ = rpn(*inputs())
+    ((boxes, logits, *settings),) = calls
+    assert [tuple(x.shape) for x in boxes] == [(2, 64, 4), (2, 16, 4)]
+    assert [tuple(x.shape) for x in logits] == [(2, 64), (2, 16)]
+    assert settings == [SIZES, 0.6, 20, 10, 0.0, False]
+    assert equal(found, expected)

@@ -26,12 +26,19 @@ from detectron2.modeling.anchor_generator import build_anchor_generator
 from detectron2.modeling.box_regression import Box2BoxTransform, _dense_box_regression_loss
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.proposal_generator.build import PROPOSAL_GENERATOR_REGISTRY
-from detectron2.modeling.proposal_generator.proposal_utils import select_top_candidates, suppress_and_rank_proposals
+from detectron2.modeling.proposal_generator.proposal_utils import (
+    find_top_rpn_proposals,
+    select_top_candidates,
+    suppress_and_rank_proposals,
+)
 from detectron2.modeling.sampling import subsample_labels
 from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.memory import retry_if_cuda_oom
 from detectron2.utils.registry import Registry
+
+# Projects put their own function in the place of the imported name.
+_OWN_FIND_TOP_RPN_PROPOSALS = find_top_rpn_proposals
 
 RPN_HEAD_REGISTRY = Registry("RPN_HEAD")
 RPN_HEAD_REGISTRY.__doc__ = """
@@ -332,6 +339,17 @@ class RPN(nn.Module):
         Gradients stop here: proposals are constants to the RoI heads.
         """
         with torch.no_grad():
+            if not self._may_choose_before_decoding():
+                return find_top_rpn_proposals(
+                    self._decode_proposals(anchors, pred_anchor_deltas),
+                    pred_objectness_logits,
+                    image_sizes,
+                    self.nms_thresh,
+                    self.pre_nms_topk[self.training],
+                    self.post_nms_topk[self.training],
+                    self.min_box_size,
+                    self.training,
+                )
             logits, indices = select_top_candidates(pred_objectness_logits, self.pre_nms_topk[self.training])
             # Candidates are chosen by logit alone, so only these need decoding: a few of a hundred thousand.
             top_anchors = [type(level)(level.tensor[index.flatten()]) for level, index in zip(anchors, indices)]
@@ -352,6 +370,14 @@ class RPN(nn.Module):
                 self.min_box_size,
                 self.training,
             )
+
+    def _may_choose_before_decoding(self) -> bool:
+        """Whether both steps are this module's own: one replaced from outside gets all anchors, as it may expect."""
+        return (
+            type(self)._decode_proposals is RPN._decode_proposals
+            and "_decode_proposals" not in vars(self)
+            and find_top_rpn_proposals is _OWN_FIND_TOP_RPN_PROPOSALS
+        )
 
     def _decode_proposals(self, anchors: list[Boxes], pred_anchor_deltas: list[torch.Tensor]) -> list[torch.Tensor]:
         """
