@@ -15,15 +15,16 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from rcnnkit.data.preflight import check_datasets
 from rcnnkit.engine.checkpointing import check_weights, last_checkpoint
-from rcnnkit.engine.processes import check_joined, is_first_process, start_processes, tell_and_stop
+from rcnnkit.engine.model_check import check_model
+from rcnnkit.engine.processes import check_joined, is_first_process, prepare_device, start_processes, tell_and_stop
 from rcnnkit.engine.setup import argument_parser, config_from_arguments
 from rcnnkit.engine.trainer import Trainer
 from rcnnkit.errors import UserError
 
 
-def check_inputs(arguments) -> None:
+def check_inputs(arguments, cfg) -> None:
     """Refuse bad input before any process is started and anything is written."""
-    cfg = config_from_arguments(arguments)
+    check_model(cfg)
     names = [*(() if arguments.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST]
     check_datasets(names, cfg.RCNNKIT.CHECK_IMAGES, masks=cfg.MODEL.MASK_ON)
     resumed = last_checkpoint(cfg.OUTPUT_DIR) if arguments.resume else ""
@@ -66,11 +67,13 @@ def process(arguments) -> None:
 def main() -> None:
     arguments = argument_parser().parse_args()
     try:
+        cfg = config_from_arguments(arguments)
+        prepare_device(cfg.MODEL.DEVICE)
         if is_first_process():
-            check_inputs(arguments)
+            check_inputs(arguments, cfg)
+        start_processes(process, arguments)
     except UserError as error:
         tell_and_stop("train_net.py", error)
-    start_processes(process, arguments)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,18 @@
 """The plug-in's config keys, and the checks that a config passes before anything is built or written."""
 
+from PIL import Image
+
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.errors import UserError, nearest
 
 OPTIMIZERS = ("SGD", "ADAMW")
+CHOICES = {
+    "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
+    "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler"),
+    "INPUT.FORMAT": ("BGR", "RGB", "L", "YUV-BT.601", *sorted(set(Image.MODES) - {"RGB", "L"})),
+    "INPUT.MASK_FORMAT": ("polygon", "bitmask"),
+}
 
 
 def add_rcnnkit_config(cfg: CfgNode) -> None:
@@ -27,8 +35,8 @@ def validate_config(cfg: CfgNode) -> None:
     """Check what can be known from the config and the catalogs alone.
 
     Raises:
-        UserError: an unknown optimiser, an unregistered data set, or a number of classes or keypoints that
-            contradicts what a registered data set says about itself.
+        UserError: an unknown optimiser, scheduler, sampler or format, a negative number of workers, an unregistered
+            data set, or a number of classes or keypoints that contradicts what a registered data set says about itself.
     """
     if cfg.RCNNKIT.OPTIMIZER.upper() not in OPTIMIZERS:
         raise UserError(
@@ -36,12 +44,25 @@ def validate_config(cfg: CfgNode) -> None:
         )
     if not all(0 <= beta < 1 for beta in cfg.RCNNKIT.ADAMW_BETAS):
         raise UserError(f"RCNNKIT.ADAMW_BETAS: {tuple(cfg.RCNNKIT.ADAMW_BETAS)}, each must lie in 0 ≤ β < 1")
+    _check_choices(cfg)
     for key in ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
             _check_registered(f"DATASETS.{key}", name)
             _check_classes(cfg, name)
             if cfg.MODEL.KEYPOINT_ON:
                 _check_keypoints(cfg, name)
+
+
+def _check_choices(cfg: CfgNode) -> None:
+    for key, known in CHOICES.items():
+        section, field = key.split(".")
+        value = cfg[section][field]
+        if value not in known:
+            raise UserError(f"{key}: {value!r} is unknown; nearest: {', '.join(nearest(str(value), known, 4))}")
+    if cfg.DATALOADER.NUM_WORKERS < 0:
+        raise UserError(
+            f"DATALOADER.NUM_WORKERS: {cfg.DATALOADER.NUM_WORKERS}; give 0 (load in the training process) or more"
+        )
 
 
 def _check_registered(key: str, name: str) -> None:

@@ -68,12 +68,22 @@ def run_here(arguments: list[str]) -> int:
     """Run train_net.py in this process; returns its exit status."""
     forget_loggers()
     with pytest.MonkeyPatch.context() as patch:
+        keep_gpus(patch)
         patch.setattr(sys, "argv", ["train_net.py", *arguments])
         try:
             runpy.run_path(str(REPOSITORY / "train_net.py"), run_name="__main__")
         except SystemExit as stopped:
             return int(stopped.code or 0)
     return 0
+
+
+def keep_gpus(patch: pytest.MonkeyPatch) -> None:
+    """A run on the CPU hides the GPUs from its process; when `patch` is undone they are back for other tests."""
+    variable = "CUDA_VISIBLE_DEVICES"
+    before = os.environ.get(variable)
+    patch.setenv(variable, before or "")
+    if before is None:
+        patch.delenv(variable)
 
 
 def forget_loggers() -> None:

@@ -1,7 +1,9 @@
 """train_net.py: training, resuming, evaluating; each kind of bad input: one line, exit status 2, nothing written."""
 
 import json
+import os
 import pickle
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from PIL import Image
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tests.rcnnkit import tiny
-from tests.rcnnkit.runs import forget_loggers
+from tests.rcnnkit.runs import forget_loggers, keep_gpus
 
 CANARY = Path("canary")
 
@@ -32,6 +34,7 @@ def data(tmp_path):
 def train(repository, data, tmp_path, monkeypatch, capfd):
     """Run train_net.py in this process with the tiny data set; returns (exit status, lines on stderr)."""
     monkeypatch.chdir(tmp_path)
+    keep_gpus(monkeypatch)
 
     def run(*more: str, output: Path = tmp_path / "output") -> tuple[int, list[str]]:
         monkeypatch.setattr(sys, "argv", ["train_net.py", *tiny.command(repository, data, output, *more)])
@@ -167,6 +170,22 @@ class TestDataSet:
         line = refused()
         assert "annotation" in line and "99" in line and "tiny.json" in line
 
+    @pytest.mark.parametrize(
+        ("key", "field", "value", "message"),
+        [
+            ("annotations", "image_id", [1], "annotation 3 has image_id [1]"),
+            ("annotations", "bbox", [1, 2, float("nan"), 4], "annotation 3 has bbox [1, 2, nan, 4]"),
+            ("images", "id", 1, "images[0] and [2] have the same id 1"),
+            ("images", "file_name", None, "image 3 has file_name None"),
+        ],
+    )
+    def test_field_that_cannot_be_used(self, refused, data, key, field, value, message):
+        content = json.loads(data.read_text())
+        content[key][2][field] = value
+        data.write_text(json.dumps(content))
+        line = refused()
+        assert "tiny.json" in line and message in line
+
     def test_wrong_number_of_classes(self, refused):
         line = refused("MODEL.ROI_HEADS.NUM_CLASSES", "3")
         assert "'tiny' has 2 classes (bright, dark)" in line and "set it to 2" in line
@@ -268,14 +287,79 @@ def test_output_dir_that_is_a_file(train, tmp_path):
     assert blocked.read_text() == "mine"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="counts this machine's GPUs as none")
-def test_more_gpus_than_there_are(refused):
-    assert "this machine has 0" in refused("--num-gpus=8")
+def test_output_dir_that_even_root_cannot_write(train):
+    status, lines = train(output=Path("/proc/rcnnkit"))
+    assert status == 2 and "OUTPUT_DIR /proc/rcnnkit: /proc is not writable" in lines[-1]
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_device_that_is_not_there(refused):
-    assert "--device cuda:3" in refused("--device=cuda:3")
+@pytest.mark.parametrize("flag", ["--num-machines=0", "--num-gpus=-1"])
+def test_numbers_of_processes_that_are_none(refused, flag):
+    assert flag.replace("=", " ") in refused(flag)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("MODEL.META_ARCHITECTURE", "GeneralizedRCN", "MODEL.META_ARCHITECTURE: 'GeneralizedRCN' .*GeneralizedRCNN"),
+        ("MODEL.BACKBONE.NAME", "build_resnet_fpn", "MODEL.BACKBONE.NAME: .*build_resnet_fpn_backbone"),
+        ("MODEL.RPN.HEAD_NAME", "RPNHead", "MODEL.RPN.HEAD_NAME: .*StandardRPNHead"),
+        ("MODEL.ROI_HEADS.NAME", "StandardRoIHeads", "MODEL.ROI_HEADS.NAME: .*StandardROIHeads"),
+        ("MODEL.ROI_MASK_HEAD.NAME", "MaskHead", "MODEL.ROI_MASK_HEAD.NAME: .*MaskRCNNConvUpsampleHead"),
+        ("MODEL.RESNETS.DEPTH", "51", "no model can be built from this config .*51"),
+        ("SOLVER.LR_SCHEDULER_NAME", "WarmupCosine", "SOLVER.LR_SCHEDULER_NAME: .*WarmupCosineLR"),
+        ("DATALOADER.SAMPLER_TRAIN", "Training", "DATALOADER.SAMPLER_TRAIN: .*TrainingSampler"),
+        ("INPUT.FORMAT", "BRG", "INPUT.FORMAT: 'BRG'.*BGR"),
+        ("INPUT.MASK_FORMAT", "polygons", "INPUT.MASK_FORMAT: .*polygon"),
+        ("DATALOADER.NUM_WORKERS", "-1", "DATALOADER.NUM_WORKERS: -1"),
+        ("DATASETS.TRAIN", "()", "DATASETS.TRAIN: is empty"),
+        ("SOLVER.MAX_ITER", "0", "SOLVER.MAX_ITER: 0"),
+    ],
+)
+def test_values_that_no_run_can_start_from(refused, key, value, message):
+    assert re.search(message, refused(key, value))
+
+
+class TestGpus:
+    """Whatever machine this is: it has the number of GPUs that the test says."""
+
+    @pytest.fixture
+    def gpus(self, monkeypatch):
+        def pretend(count: int):
+            monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+            monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+
+        return pretend
+
+    @pytest.mark.parametrize("count", [0, 2])
+    def test_more_than_there_are(self, refused, gpus, count):
+        gpus(count)
+        assert f"this machine has {count}" in refused("--num-gpus=8")
+
+    @pytest.mark.parametrize("count", [0, 2])
+    def test_device_that_is_not_there(self, refused, gpus, count):
+        gpus(count)
+        assert f"--device cuda:3: this machine has {count} CUDA devices" in refused("--device=cuda:3")
+
+    @pytest.mark.parametrize("count", [0, 2])
+    def test_several_processes_on_the_cpu(self, refused, gpus, count):
+        gpus(count)
+        assert f"runs on cpu (this machine has {count} GPUs)" in refused("--num-gpus=2", "--device=cpu")
+
+    def test_a_run_on_the_cpu_does_not_see_them(self, train, monkeypatch):
+        seen = []
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+        monkeypatch.setattr(
+            "rcnnkit.engine.processes.launch", lambda *_, **__: seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        )
+        assert train("--device=cpu")[0] == 0
+        assert seen == [""]
+
+    def test_a_launch_that_is_refused(self, refused, monkeypatch):
+        def launch(*_, **__):
+            raise ValueError("4 processes on this machine need as many GPUs,\nbut it has 2.")
+
+        monkeypatch.setattr("rcnnkit.engine.processes.launch", launch)
+        assert "cannot be started: 4 processes on this machine need as many GPUs, but it has 2." in refused()
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change(train, data, tmp_path):

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -21,8 +22,21 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0" and comm.is_main_process()
 
 
+def prepare_device(device: str) -> None:
+    """Hide the GPUs from a run on the CPU, in this process and those it starts, before CUDA looks for them.
+
+    An engine chooses how processes talk by the GPUs that it sees, and would refuse more processes than there are.
+    """
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def start_processes(function: Callable[[argparse.Namespace], None], arguments: argparse.Namespace) -> None:
-    """Run `function(arguments)` in as many processes as the arguments or torchrun say; exit as a failed one does."""
+    """Run `function(arguments)` in as many processes as the arguments or torchrun say; exit as a failed one does.
+
+    Raises:
+        UserError: the engine refuses to start so many processes, or to join torchrun's.
+    """
     try:
         launch(
             function,
@@ -34,6 +48,16 @@ def start_processes(function: Callable[[argparse.Namespace], None], arguments: a
         )
     except ProcessExitedException as stopped:  # it has said why
         sys.exit(stopped.exit_code)
+    except (ValueError, AssertionError) as error:
+        if _came_from(function, error):
+            raise
+        reason = str(error) or "the arguments of the launch do not fit together"
+        raise UserError(f"the processes cannot be started: {reason}") from error
+
+
+def _came_from(function: Callable, error: Exception) -> bool:
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code is getattr(function, "__code__", None) for frame, _ in frames)
 
 
 def check_joined() -> None:

@@ -148,7 +148,7 @@ def choose_device(configured: str, asked: str) -> str:
         raise UserError(f"device {name!r} is not known to torch; use cpu, cuda or cuda:N") from error
     if device.type != "cuda":
         return name
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = _gpus()
     if (device.index or 0) < count:
         return name
     if asked:
@@ -156,14 +156,19 @@ def choose_device(configured: str, asked: str) -> str:
     return "cpu"
 
 
+def _gpus() -> int:
+    """How many GPUs torch can use. The count alone does not initialise CUDA, `is_available` may: it comes second."""
+    count = torch.cuda.device_count()
+    return count if count and torch.cuda.is_available() else 0
+
+
 def check_processes(num_gpus: int, device: str) -> None:
     """Refuse more processes than there are GPUs; on a CPU, torchrun starts several."""
-    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.startswith("cuda") and num_gpus > available:
-        raise UserError(f"--num-gpus {num_gpus}: this machine has {available}; use --num-gpus {available}")
+    if device.startswith("cuda") and num_gpus > _gpus():
+        raise UserError(f"--num-gpus {num_gpus}: this machine has {_gpus()}; use --num-gpus {_gpus()}")
     if not device.startswith("cuda") and num_gpus > 1:
         raise UserError(
-            f"--num-gpus {num_gpus}: training runs on {device} (this machine has {available} GPUs); leave the flag "
+            f"--num-gpus {num_gpus}: training runs on {device} (this machine has {_gpus()} GPUs); leave the flag "
             f"out, or start CPU processes with `torchrun --nproc-per-node {num_gpus} train_net.py ...`"
         )
 

@@ -1,0 +1,60 @@
+"""Models are built before a run, by names that are registered when they are looked for."""
+
+import pytest
+import torch
+from torch import nn
+
+from detectron2.config import get_cfg
+from detectron2.modeling import META_ARCH_REGISTRY
+from rcnnkit.engine.model_check import check_model
+from rcnnkit.errors import UserError
+
+
+class _Rates(nn.Module):
+    """Reads values while it is built, as stochastic depth does."""
+
+    built_on: list[str] = []
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.built_on.append(self.weight.device.type)
+        self.rates = torch.linspace(0, cfg.MODEL.RPN.NMS_THRESH, 3).tolist()
+        if cfg.MODEL.RPN.NMS_THRESH > 1:
+            raise ValueError("a rate\nabove 1")
+        if cfg.MODEL.RPN.NMS_THRESH < 0:
+            self.rates = self.rates.no_such_attribute
+
+
+@pytest.fixture
+def cfg():
+    META_ARCH_REGISTRY.register(_Rates)
+    _Rates.built_on.clear()
+    cfg = get_cfg()
+    cfg.MODEL.META_ARCHITECTURE = "_Rates"
+    yield cfg
+    META_ARCH_REGISTRY._obj_map.pop("_Rates")
+
+
+def test_a_model_that_cannot_be_built_on_meta_is_built_on_the_cpu(cfg):
+    check_model(cfg)
+    assert _Rates.built_on == ["meta", "cpu"]
+    assert cfg.MODEL.DEVICE == "cuda"
+
+
+def test_a_value_that_a_module_refuses(cfg):
+    cfg.MODEL.RPN.NMS_THRESH = 2.0
+    with pytest.raises(UserError, match=r"no model can be built from this config \(ValueError: a rate above 1\)"):
+        check_model(cfg)
+
+
+def test_a_mistake_in_a_module_keeps_its_traceback(cfg):
+    cfg.MODEL.RPN.NMS_THRESH = -1.0
+    with pytest.raises(AttributeError, match="no_such_attribute"):
+        check_model(cfg)
+
+
+def test_a_name_that_is_not_registered(cfg):
+    cfg.MODEL.META_ARCHITECTURE = "_Rate"
+    with pytest.raises(UserError, match=r"MODEL\.META_ARCHITECTURE: '_Rate' is not registered .* are: _Rates"):
+        check_model(cfg)
