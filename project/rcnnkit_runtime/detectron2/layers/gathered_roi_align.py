@@ -22,6 +22,8 @@ from torch.nn import functional as F
 GROUPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 # Pixel indices at once; bounds the memory of a group.
 MAX_INDICES = 1 << 22
+# Entries of all groups, kept until the backward pass at 20 bytes each; sorting them takes the same again.
+MAX_ENTRIES_FOR_GRADIENT = 1 << 23
 
 
 def is_worthwhile(
@@ -39,10 +41,26 @@ def is_worthwhile(
         and not torch.jit.is_scripting()
         and not torch.compiler.is_compiling()
     )
+    if not applies:
+        return False
+    sides = (rois[:, 3:5] - rois[:, 1:3]).abs() * spatial_scale
     # NaN and boxes of a size that no picture has fail this comparison.
-    return applies and bool(
-        (rois[:, 3:5] - rois[:, 1:3]).abs().max() * spatial_scale <= (GROUPS[-1] - 1) * min(output_size)
-    )
+    if not bool(sides.max() <= (GROUPS[-1] - 1) * min(output_size)):
+        return False
+    wants_gradient = torch.is_grad_enabled() and features.requires_grad
+    return not wants_gradient or _num_entries(sides, output_size) <= MAX_ENTRIES_FOR_GRADIENT
+
+
+def _num_entries(sides: Tensor, output_size: tuple[int, int]) -> int:
+    """Pairs of a bin and a pixel that it reads, of all boxes with (R, 2) sides in x and y, in pixels of the map."""
+    groups = torch.tensor(GROUPS, device=sides.device)
+    taps = groups[torch.bucketize(_samples_per_bin(sides, output_size), groups)] + 1
+    return int(taps.prod(dim=1).sum()) * output_size[0] * output_size[1]
+
+
+def _samples_per_bin(extent: Tensor, output_size: tuple[int, int]) -> Tensor:
+    """(R, 2) extents in x and y to (R, 2) int64 samples in y and x."""
+    return (extent.flip(1) / extent.new_tensor(output_size)).ceil().to(torch.int64).clamp(min=0)
 
 
 def axis_taps(
@@ -63,14 +81,16 @@ def axis_taps(
     bin_length = (length / bins).view(-1, 1, 1)
     counts = samples.view(-1, 1, 1).to(length.dtype)
     share = 1 / counts.clamp(min=1)
-    bin_index = torch.arange(bins, dtype=length.dtype).view(1, -1, 1)
-    sample_index = torch.arange(most_samples, dtype=length.dtype).view(1, 1, -1)
-    at = start.view(-1, 1, 1) + bin_index * bin_length + (sample_index + 0.5) * bin_length * share
+    options: Any = {"dtype": length.dtype, "device": length.device}
+    bin_index = torch.arange(bins, **options).view(1, -1, 1)
+    sample_index = torch.arange(most_samples, **options).view(1, 1, -1)
+    # torchvision's order of operations: a sample on the limit of what counts, -1 or `size`, has to round the same way.
+    at = (start.view(-1, 1, 1) + bin_index * bin_length) + (sample_index + 0.5) * bin_length / counts.clamp(min=1)
     # A box without extent has no samples: its weights are all 0.
     counted = (sample_index < counts) & (at >= -1) & (at <= size)
     at = at.clamp(min=0, max=size - 1)
     first = at[..., :1].floor()
-    pixels = first + torch.arange(most_samples + 1, dtype=length.dtype)
+    pixels = first + torch.arange(most_samples + 1, **options)
     closeness = (1 - (at.unsqueeze(-1) - pixels.unsqueeze(-2)).abs()).clamp_(min=0)
     weights = (closeness * (counted * share).unsqueeze(-1)).sum(dim=2)
     return pixels.clamp_(max=size - 1).to(torch.int64), weights
@@ -98,7 +118,7 @@ class _GatheredRoIAlign(torch.autograd.Function):
         table = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
         pooled = features.new_empty((rois.shape[0], *output_size, features.shape[1]))
         bins = output_size[0] * output_size[1]
-        by_bin = torch.arange(rois.shape[0] * bins).view(-1, bins)
+        by_bin = torch.arange(rois.shape[0] * bins, device=rois.device).view(-1, bins)
         entries = []
         for members, rows, weights in _rows_of_bins(rois, features.shape, output_size, scale, aligned):
             sums = F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
@@ -137,7 +157,7 @@ def _rows_of_bins(
     extent = rois[:, 3:5] * scale - (0.5 if aligned else 0.0) - low
     if not aligned:
         extent = extent.clamp(min=1.0)
-    samples = (extent.flip(1) / rois.new_tensor(output_size)).ceil().to(torch.int64).clamp(min=0)
+    samples = _samples_per_bin(extent, output_size)
     first_row = rois[:, 0].to(torch.int64) * (height * width)
     for most_y, most_x, members in _groups(samples):
         taps = (most_y + 1) * (most_x + 1)
@@ -151,7 +171,7 @@ def _rows_of_bins(
 
 def _groups(samples: Tensor) -> list[tuple[int, int, Tensor]]:
     """(R, 2) samples per bin in y and x to (most in y, most in x, members): boxes of like sizes together."""
-    bucket = torch.bucketize(samples, torch.tensor(GROUPS))
+    bucket = torch.bucketize(samples, torch.tensor(GROUPS, device=samples.device))
     keys = bucket[:, 0] * len(GROUPS) + bucket[:, 1]
     order = torch.argsort(keys, stable=True)
     present, counts = torch.unique_consecutive(keys[order], return_counts=True)
