@@ -134,7 +134,7 @@ def _tiled_mask_logits(
     return logits.view(num_boxes, height, width, 2, 2).transpose(2, 3).reshape(num_boxes, 1, height * 2, width * 2)
 
 
-def _is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
+def _is_plain(layer: Any, kind: type[nn.Module]) -> bool:
     """Whether calling `layer` does what `kind.forward` does and nothing else: no subclass, hook or replaced method."""
     return (
         type(layer) is kind
@@ -254,11 +254,10 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
 
     def _predicts_by_rows(self) -> bool:
         """Whether the last layer is the plain 1×1 convolution, so that one class's logits are one row of it."""
-        predictor = self.predictor
+        predictor: Any = self.predictor
         return (
             type(self).layers is MaskRCNNConvUpsampleHead.layers
             and _is_plain(predictor, Conv2d)
-            and predictor is self[-1]
             and predictor.out_channels > 1
             and predictor.kernel_size == predictor.stride == predictor.dilation == (1, 1)
             and predictor.padding in ((0, 0), "valid", "same")
@@ -266,11 +265,12 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
             and predictor.norm is None
             and predictor.activation is None
             and not torch.jit.is_tracing()
+            and predictor is self[-1]
         )
 
     def _upsamples_by_tiles(self, layers: list[nn.Module], x: torch.Tensor) -> bool:
         """Whether deconvolution and ReLU are the plain ones, so that each input pixel makes a 2×2 tile of its own."""
-        deconv = self.deconv
+        deconv: Any = self.deconv
         return (
             layers[-2:] == [deconv, self.deconv_relu]
             and _is_plain(deconv, nn.ConvTranspose2d)
