@@ -22,11 +22,11 @@ from detectron2.engine import (
     default_setup,
     default_writers,
     hooks,
-    launch,
 )
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
-from rcnnkit.engine.setup import check_processes, choose_device
+from rcnnkit.engine.processes import prepare_device, start_processes
+from rcnnkit.engine.setup import check_counts, check_processes, choose_device
 from rcnnkit.errors import UserError
 
 SECTIONS = ("model", "optimizer", "lr_multiplier", "dataloader", "train")
@@ -146,15 +146,9 @@ def run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     arguments = parse_arguments()
     try:
-        load_config(arguments)
-        launch(
-            run,
-            max(arguments.num_gpus, 1),
-            num_machines=arguments.num_machines,
-            machine_rank=arguments.machine_rank,
-            dist_url=arguments.dist_url,
-            args=(arguments,),
-        )
+        check_counts(arguments)
+        prepare_device(load_config(arguments).train.device)
+        start_processes(run, arguments)
     except UserError as error:
         print(f"lazyconfig_train_net.py: {error}", file=sys.stderr)
         sys.exit(2)
