@@ -59,6 +59,7 @@ setup(
         "cloudpickle>=2",
         "tensorboard>=2.15",
         "safetensors>=0.4",
+        "shapely>=2",  # fvcore cuts polygons with it when images are cropped
         "packaging>=23",
         "defusedxml>=0.7",
     ],
