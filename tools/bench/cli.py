@@ -33,6 +33,12 @@ def stock_is_here() -> bool:
     return bool(os.environ.get("RCNNKIT_STOCK")) or importlib.util.find_spec("detectron2") is not None
 
 
+def _command(names: list[str], threads: int, rounds: int) -> str:
+    """What measures the same again, from the root of the checkout."""
+    stock = "RCNNKIT_STOCK=<folder with detectron2> " if "detectron2" in names else ""
+    return f"{stock}.venv/bin/python tools/bench.py --threads {threads} --rounds {rounds}"
+
+
 def _machine() -> str:
     cores = len(os.sched_getaffinity(0))
     return f"{cores} CPU cores ({platform.machine()}), no GPU used, Python {platform.python_version()}"
@@ -77,7 +83,7 @@ def measure(chosen: dict, threads: int, output: Path, only: list[str] | None = N
     for peer in peers.values():
         versions.update(peer.about["versions"])
     result = {
-        "command": "make bench STOCK_DETECTRON2=<folder>" if "detectron2" in names else "make bench",
+        "command": _command(names, threads, chosen["rounds"]),
         "machine": _machine(),
         "threads": threads,
         "versions": versions,

@@ -97,7 +97,7 @@ def details(result: dict) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(result["versions"].items()))
     return "\n".join(
         [
-            f"- Machine: {result['machine']}; {result['threads']} threads for every peer.",
+            f"- Machine: {result['machine']}; {result['threads']} thread(s) for every peer.",
             f"- Versions: {versions}.",
             f"- One process per peer, asked in turn (A B C A B C …), one at a time, after a warm-up run; "
             f"{sizes['rounds']} rounds ({evaluation['rounds']} of COCO metrics). "
