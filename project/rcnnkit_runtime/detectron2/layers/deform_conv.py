@@ -62,14 +62,14 @@ class _DeformableConv(nn.Module):
         in_channels: int,
         out_channels: int,
         kernel_size: Any,
-        stride: Any,
-        padding: Any,
-        dilation: Any,
-        groups: int,
-        deformable_groups: int,
-        bias: bool,
-        norm: nn.Module | None,
-        activation: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
+        deformable_groups: int = 1,
+        bias: bool = True,
+        norm: nn.Module | None = None,
+        activation: Any = None,
     ) -> None:
         super().__init__()
         if in_channels % groups or out_channels % groups:
@@ -156,34 +156,6 @@ class DeformConv(_DeformableConv):
 
 class ModulatedDeformConv(_DeformableConv):
     """Deformable convolution with a factor per sampled position; arguments as ``DeformConv``, bias allowed."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-        deformable_groups: int = 1,
-        bias: bool = True,
-        norm: nn.Module | None = None,
-        activation: Any = None,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding,
-            dilation,
-            groups,
-            deformable_groups,
-            bias,
-            norm,
-            activation,
-        )
 
     def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
         """Map (N, C_in, H, W), offsets and factors as ``modulated_deform_conv`` takes them to (N, C_out, H', W')."""
