@@ -95,7 +95,7 @@ class Tree:
         if len(same_name) == 1 and (not escapes or ".." not in PurePosixPath(name).parts):
             return self.inside(same_name[0])
         if escapes:
-            raise OutsideError(f"{name!r} leads out of the data set's folder; write it relative to the folder of images")
+            raise OutsideError(f"{name!r} leads out of the data set's folder; write it relative to the images' folder")
         return None
 
     def inside(self, path: Path) -> Path:
@@ -105,7 +105,7 @@ class Tree:
             OutsideError: it does not.
         """
         if not self._is_inside(path.resolve()):
-            raise OutsideError(f"{self.relative(path)!r} is a link that leads out of the data set's folder; copy the file")
+            raise OutsideError(f"{self.relative(path)!r} is a link out of the data set's folder; copy the file")
         return path
 
     def _is_inside(self, path: Path) -> bool:
