@@ -21,6 +21,7 @@ TRAIN_NET = {
 }
 COMMANDS = {
     "info": set(),
+    "data": {"data_command", "rest"},
     "sheet": {"--dataset", "--output", "--columns", "--rows", "--scale"},
     "quickstart": {"--output", "--device", "--config-file", "opts"},
     "compat": {"path", "--quiet"},

@@ -9,6 +9,7 @@ from rcnnkit.errors import UserError
 # name → (module, one line of help); a module is imported only when its sub-command runs.
 COMMANDS = {
     "info": ("rcnnkit.cli.info", "engine, versions, devices, and what to do about problems"),
+    "data": ("rcnnkit.cli.data", "check, count, show, convert and split a folder of labelled images"),
     "sheet": ("rcnnkit.cli.sheet", "draw a contact sheet of a registered data set"),
     "compat": (
         "rcnnkit.cli.compat",
