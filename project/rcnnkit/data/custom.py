@@ -1,6 +1,5 @@
 """Data sets that a config names itself: entries of `DATASETS.CUSTOM`, each a COCO JSON file and a folder of images."""
 
-import colorsys
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from rcnnkit.data.coco_check import check_coco
+from rcnnkit.data.keypoints import keypoint_metadata
+from rcnnkit.data.labelled import Skeleton
 from rcnnkit.errors import UserError, nearest
 
 FIELDS = ("name", "json", "images")
@@ -35,34 +36,20 @@ def register_custom_datasets(entries: Sequence[dict]) -> None:
                     f"{where}: the name {name!r} is taken by {registered}, this entry is {described}; rename it"
                 )
             continue
-        categories = check_coco(name, json_file)["categories"]
+        categories = sorted(check_coco(name, json_file)["categories"], key=lambda c: c["id"])
+        classes = [category["name"] for category in categories]
         DatasetCatalog.register(name, functools.partial(load_coco_json, str(json_file), str(images), name))
-        MetadataCatalog.get(name).set(**described, **keypoint_metadata(categories))
-        MetadataCatalog.get(name).thing_classes = [c["name"] for c in sorted(categories, key=lambda c: c["id"])]
+        MetadataCatalog.get(name).set(**described, **keypoint_metadata(_skeletons(categories), classes))
+        MetadataCatalog.get(name).thing_classes = classes
 
 
-def keypoint_metadata(categories: Sequence[dict]) -> dict:
-    """The keypoints of a COCO file as metadata: names, flip pairs (by `left` and `right` in the names) and skeleton.
-
-    Empty where no category has keypoints. The skeleton's colours go round the hue circle.
-    """
-    with_points = [category for category in categories if category.get("keypoints")]
-    if not with_points:
-        return {}
-    names = with_points[0]["keypoints"]
-    flipped = [(name, name.replace("left", "right")) for name in names if "left" in name]
-    limbs = [(names[a - 1], names[b - 1]) for a, b in with_points[0].get("skeleton", [])]
+def _skeletons(categories: Sequence[dict]) -> dict[int, Skeleton]:
+    """By class index, the keypoints of a COCO file's categories; its skeletons count from 1."""
     return {
-        "keypoint_names": tuple(names),
-        "keypoint_flip_map": tuple(pair for pair in flipped if pair[1] in names),
-        "keypoint_connection_rules": [(a, b, _hue(i / len(limbs))) for i, (a, b) in enumerate(limbs)],
+        index: Skeleton(tuple(c["keypoints"]), tuple((a - 1, b - 1) for a, b in c.get("skeleton", ())))
+        for index, c in enumerate(categories)
+        if c.get("keypoints")
     }
-
-
-def _hue(fraction: float) -> tuple[int, int, int]:
-    """A saturated RGB colour (0 … 255) at a fraction of the hue circle."""
-    red, green, blue = colorsys.hsv_to_rgb(fraction, 0.9, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _fields(where: str, entry: dict) -> tuple[str, Path, Path]:

@@ -1,7 +1,7 @@
 """The keypoints of a data set as metadata: names, the pairs that a mirrored image swaps, connections, OKS sigmas.
 
-Classes may have skeletons of their own. A model has one list of keypoints, so theirs are united by name, in the order of
-the classes; an object has visibility 0 in the points that its class does not have.
+Classes may have skeletons of their own. A model has one list of keypoints, so theirs are united by name, in the
+order of the classes; an object has visibility 0 in the points that its class does not have.
 """
 
 import colorsys
@@ -106,7 +106,7 @@ def keypoint_metadata(skeletons: Mapping[int, Skeleton], classes: Sequence[str])
     limbs: dict[frozenset[str], tuple[str, str]] = {}
     for skeleton in skeletons.values():
         for a, b in skeleton.edges:
-            if 0 <= min(a, b) and max(a, b) < len(skeleton.names):
+            if min(a, b) >= 0 and max(a, b) < len(skeleton.names):
                 limb = (skeleton.names[a], skeleton.names[b])
                 limbs.setdefault(frozenset(limb), limb)
     return {
