@@ -7,4 +7,5 @@ from rcnnkit.engine_choice import activate_engine
 __version__ = "0.1.0"
 
 activate_engine()
-importlib.import_module("rcnnkit.data")  # registers; not before the engine is chosen
+for _folder in ("data", "modeling"):
+    importlib.import_module(f"rcnnkit.{_folder}")  # registers; not before the engine is chosen

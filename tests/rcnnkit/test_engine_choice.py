@@ -18,6 +18,17 @@ class _Catalog:
 
 DatasetCatalog = MetadataCatalog = _Catalog()
 """
+REGISTRIES = """
+class _Registry:
+    def register(self):
+        return lambda registered: registered
+
+
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return _Registry() if name.endswith("_REGISTRY") else type(name, (), {})
+"""
 PRINT_ENGINE = "import rcnnkit, rcnnkit.engine_choice as choice; print(choice.engine_line())"
 
 
@@ -44,8 +55,10 @@ def stock(tmp_path: Path) -> Path:
         folder = tmp_path / "detectron2" / name
         folder.mkdir(exist_ok=True)
         (folder / "__init__.py").write_text(STOCK_INIT)
-    (tmp_path / "detectron2" / "data").mkdir()
-    (tmp_path / "detectron2" / "data" / "__init__.py").write_text(CATALOGS)
+    for name, content in (("data", CATALOGS), ("modeling", REGISTRIES), ("modeling/anchor_generator", REGISTRIES)):
+        folder = tmp_path / "detectron2" / name
+        folder.mkdir()
+        (folder / "__init__.py").write_text(content)
     return tmp_path
 
 

@@ -1,0 +1,5 @@
+"""Parts of models, registered in Detectron2's registries."""
+
+from .anchors import RoundedAnchorGenerator
+
+__all__ = ["RoundedAnchorGenerator"]

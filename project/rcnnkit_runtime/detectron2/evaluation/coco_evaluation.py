@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import io
 import itertools
 import json
@@ -14,7 +15,7 @@ import logging
 import os
 import pickle
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -171,7 +172,8 @@ class COCOEvaluator(DatasetEvaluator):
         if "proposals" in predictions[0]:
             self._eval_box_proposals(predictions)
         if "instances" in predictions[0]:
-            self._eval_predictions(predictions, img_ids=img_ids)
+            with _no_garbage_collection():
+                self._eval_predictions(predictions, img_ids=img_ids)
         return copy.deepcopy(self._results)
 
     def _tasks_from_predictions(self, predictions: Sequence[dict[str, Any]]) -> list[str]:
@@ -373,6 +375,18 @@ def _check_keypoint_numbers(coco_gt: COCO, coco_results: Sequence[dict[str, Any]
             f"keypoints. The length of cfg.TEST.KEYPOINT_OKS_SIGMAS is {num_sigmas}. They have to agree with each "
             "other. For meaning of OKS, please refer to http://cocodataset.org/#keypoints-eval."
         )
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Many small dictionaries are made at once: searching them for cycles takes a third of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _max_dets_triple(max_dets_per_image: int | Sequence[int] | None) -> list[int]:

@@ -24,7 +24,8 @@ class _Engine(COCOeval_faster):
     """faster-coco-eval on pycocotools' own annotation and parameter objects."""
 
     def __init__(self, coco_gt: Any, coco_dt: Any, params: Any):
-        super().__init__(iouType=params.iouType, print_function=_silent)
+        # One image and category at a time has few masks: handing them to threads costs more than it gains.
+        super().__init__(iouType=params.iouType, print_function=_silent, rle_iou_max_workers=1)
         self.cocoGt = coco_gt
         self.cocoDt = coco_dt
         for name in _SHARED_PARAMS:

@@ -157,17 +157,6 @@ class DefaultAnchorGenerator(nn.Module):
         return [Boxes(anchors) for anchors in self._grid_anchors([list(feature.shape[-2:]) for feature in features])]
 
 
-@ANCHOR_GENERATOR_REGISTRY.register()
-class RoundedAnchorGenerator(DefaultAnchorGenerator):
-    """Anchors whose corners around the origin are whole numbers, as torchvision's detectors have them."""
-
-    def generate_cell_anchors(
-        self, sizes: Sequence[float] = (32, 64, 128, 256, 512), aspect_ratios: Sequence[float] = (0.5, 1, 2)
-    ) -> torch.Tensor:
-        """(A, 4) XYXY anchors around the origin, halves rounded to even."""
-        return super().generate_cell_anchors(sizes, aspect_ratios).round()
-
-
 RotatedAnchorGenerator = refused_class(__name__, "RotatedAnchorGenerator", "rotated boxes")
 ANCHOR_GENERATOR_REGISTRY.register(RotatedAnchorGenerator)
 
