@@ -4,16 +4,13 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.data.coco_check import check_coco
+from rcnnkit.data.images import ImageError, decode, end_is_missing, header
 from rcnnkit.errors import UserError
 
-EXIF_ORIENTATION = 274
-SWAPPED_ORIENTATIONS = (5, 6, 7, 8)  # EXIF 2.32, tag 0x0112: rows and columns change places
-END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 logger = logging.getLogger(__name__)
 
 
@@ -89,31 +86,18 @@ def image_problem(record: dict) -> str | None:
     Only the header and the last bytes are read; a JPEG or PNG without its end marker is decoded to be sure.
     """
     path = Path(record["file_name"])
-    if not path.is_file():
-        return "the file is missing; put it there or correct file_name"
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if image.getexif().get(EXIF_ORIENTATION) in SWAPPED_ORIENTATIONS:
-                width, height = height, width
-            if _end_is_missing(path, image.format):
-                image.load()
-    except UnidentifiedImageError:
-        return f"is not an image that can be read ({path.stat().st_size} bytes); replace the file"
-    except (OSError, SyntaxError, ValueError) as error:
-        return f"is truncated or damaged ({error}); replace the file"
-    recorded = (record.get("width", width), record.get("height", height))
-    if recorded != (width, height):
+        found = header(path)
+        if found.unsupported:
+            return found.unsupported
+        if end_is_missing(path, found.format):
+            decode(path)
+    except ImageError as error:
+        return error.reason
+    recorded = (record.get("width", found.width), record.get("height", found.height))
+    if recorded != (found.width, found.height):
         return (
-            f"is {width}x{height} (width x height), its record says {recorded[0]}x{recorded[1]}; correct the annotation"
+            f"is {found.width}x{found.height} (width x height), its record says {recorded[0]}x{recorded[1]}; "
+            "correct the annotation"
         )
     return None
-
-
-def _end_is_missing(path: Path, image_format: str | None) -> bool:
-    marker = END_MARKERS.get(image_format or "")
-    if marker is None:
-        return False
-    with open(path, "rb") as file:
-        file.seek(max(0, path.stat().st_size - 64))
-        return marker not in file.read()
