@@ -28,8 +28,9 @@ $(STAMP): setup.py constraints.txt pyproject.toml
 	$(BIN)/python -c "import rcnnkit, torchvision"
 	touch $(STAMP)
 
+# Threads that wait for each other spin for microseconds only: on a busy machine the default would burn the other core.
 quickstart: venv
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/rcnnkit quickstart --output output/quickstart
+	GOMP_SPINCOUNT=1000 $(BIN)/rcnnkit quickstart --output output/quickstart
 
 lint: venv
 	$(BIN)/ruff check .

@@ -62,6 +62,7 @@ setup(
         "shapely>=2",  # fvcore cuts polygons with it when images are cropped
         "packaging>=23",
         "defusedxml>=0.7",
+        "orjson>=3.10",  # reads annotation files of hundreds of megabytes three times faster than json
     ],
     extras_require={
         "dev": [

@@ -7,6 +7,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.errors import UserError, nearest
 
 OPTIMIZERS = ("SGD", "ADAMW")
+RATIO_SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler")
 CHOICES = {
     "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
     "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler"),
@@ -29,14 +30,27 @@ def add_rcnnkit_config(cfg: CfgNode) -> None:
     cfg.RCNNKIT.ADAMW_BETAS = (0.9, 0.999)
     # Whether train_net.py opens every image of its data sets before it begins (some milliseconds each).
     cfg.RCNNKIT.CHECK_IMAGES = True
+    # Images without objects drawn in training per image with objects (0: none, 1: as many, ...), by repeating or leaving
+    # out at random; with SAMPLER_TRAIN TrainingSampler or RepeatFactorTrainingSampler. -1: all as they are. Data sets
+    # that rcnnkit reads (paths and DATASETS.CUSTOM) bring all their images; of catalogued ones
+    # DATALOADER.FILTER_EMPTY_ANNOTATIONS, True by default, and MIN_KEYPOINTS_PER_IMAGE drop some first.
+    cfg.RCNNKIT.NEGATIVES = -1.0
+    # Images of more pixels (width × height) are refused before they are decoded. The default is the size from which
+    # Pillow itself takes a file for a decompression bomb; as RGB it takes half a gibibyte.
+    cfg.RCNNKIT.MAX_IMAGE_PIXELS = 178_956_970
+    # Value of 16-bit grey that becomes white (1 to 65535): 4095 for cameras of 12 bits, 16383 for 14.
+    cfg.RCNNKIT.WHITE_16BIT = 65535
+    # Keypoints that are labelled without a box get the smallest one around them, grown on each side by this fraction of
+    # its longer side (0 or more); 0.1: keypoints lie inside the outline of an animal or person, not on it.
+    cfg.RCNNKIT.KEYPOINT_BOX_MARGIN = 0.1
 
 
 def validate_config(cfg: CfgNode) -> None:
     """Check what can be known from the config and the catalogs alone.
 
     Raises:
-        UserError: an unknown optimiser, scheduler, sampler or format, a negative number of workers, an unregistered
-            data set, or a number of classes or keypoints that contradicts what a registered data set says about itself.
+        UserError: an unknown optimiser, scheduler, sampler or format, a number out of its range, an unregistered data
+            set, or a number of classes or keypoints that contradicts what a registered data set says about itself.
     """
     if cfg.RCNNKIT.OPTIMIZER.upper() not in OPTIMIZERS:
         raise UserError(
@@ -45,6 +59,7 @@ def validate_config(cfg: CfgNode) -> None:
     if not all(0 <= beta < 1 for beta in cfg.RCNNKIT.ADAMW_BETAS):
         raise UserError(f"RCNNKIT.ADAMW_BETAS: {tuple(cfg.RCNNKIT.ADAMW_BETAS)}, each must lie in 0 ≤ β < 1")
     _check_choices(cfg)
+    _check_images(cfg)
     for key in ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
             _check_registered(f"DATASETS.{key}", name)
@@ -62,6 +77,26 @@ def _check_choices(cfg: CfgNode) -> None:
     if cfg.DATALOADER.NUM_WORKERS < 0:
         raise UserError(
             f"DATALOADER.NUM_WORKERS: {cfg.DATALOADER.NUM_WORKERS}; give 0 (load in the training process) or more"
+        )
+
+
+def _check_images(cfg: CfgNode) -> None:
+    own = cfg.RCNNKIT
+    if own.MAX_IMAGE_PIXELS < 1:
+        raise UserError(f"RCNNKIT.MAX_IMAGE_PIXELS: {own.MAX_IMAGE_PIXELS}; give a number of pixels above 0")
+    if not 1 <= own.WHITE_16BIT <= 65535:
+        raise UserError(f"RCNNKIT.WHITE_16BIT: {own.WHITE_16BIT}; give a value from 1 to 65535")
+    if not 0 <= own.KEYPOINT_BOX_MARGIN < float("inf"):
+        raise UserError(f"RCNNKIT.KEYPOINT_BOX_MARGIN: {own.KEYPOINT_BOX_MARGIN}; give a fraction of at least 0")
+
+
+def _check_negatives(cfg: CfgNode) -> None:
+    ratio, sampler = cfg.RCNNKIT.NEGATIVES, cfg.DATALOADER.SAMPLER_TRAIN
+    if not (ratio == -1 or 0 <= ratio < float("inf")):
+        raise UserError(f"RCNNKIT.NEGATIVES: {ratio}; give -1 (all as they are), or a ratio of at least 0")
+    if ratio >= 0 and sampler not in RATIO_SAMPLERS:
+        raise UserError(
+            f"RCNNKIT.NEGATIVES: {ratio} needs DATALOADER.SAMPLER_TRAIN {' or '.join(RATIO_SAMPLERS)}, not {sampler}"
         )
 
 

@@ -22,7 +22,7 @@ from tests.golden.cases import all_cases, training
 def record(folder: Path, names: list[str]) -> None:
     """Compute the named cases (all where none is named) and write them to `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    cases = {**all_cases(), **training.CASES}
+    cases = {**all_cases(), **training.CASES, **training.ON_PHOTOGRAPHS}
     for name in names or list(all_cases()):
         torch.manual_seed(0)
         values = cases[name]()

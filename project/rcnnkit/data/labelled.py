@@ -22,6 +22,7 @@ class Problem:
     value: str | None
     advice: str
     severity: str = ERROR
+    image: str | None = None  # the image that it is seen in, relative to the root, where known
 
     def __str__(self) -> str:
         place = self.file if self.id is None else f"{self.file}: {self.id}"
@@ -97,7 +98,8 @@ class LabelledData:
       `iscrowd` (0 or 1), and, only where labelled:
       `segmentation` (list of polygons [x0, y0, x1, y1, ...], or RLE {"size": [height, width], "counts": str}),
       `keypoints` (flat list x, y, v; v = 0 not labelled, 1 hidden, 2 visible; the centre of the first pixel is at 0.5),
-      `ignore` (1: neither an object nor background), `id` (int or str: what names the object in its file).
+      `ignore` (1: neither an object nor background), `id` (int or str: what names the object in its file),
+      `area` (square pixels, what the evaluation sorts objects by size with).
 
     A reader keeps numbers as it found them, also impossible ones: finding those is the check's work. What has no place
     in a record (text for a number, a class that is not listed, an image that is not there) it leaves out and adds to
@@ -110,6 +112,7 @@ class LabelledData:
     files: list[Path]  # the annotation files that were read
     skeletons: dict[int, Skeleton] = field(default_factory=dict)  # by class index; empty without keypoints
     category_ids: list[int] | None = None  # ids of the classes in the file, where the format has such
+    is_coco_file: bool = False  # the one file in `files` is COCO JSON and holds exactly this: it serves the evaluation
 
     def num_annotations(self) -> int:
         """Objects in all images."""

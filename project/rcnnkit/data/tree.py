@@ -108,6 +108,13 @@ class Tree:
             raise OutsideError(f"{self.relative(path)!r} is a link out of the data set's folder; copy the file")
         return path
 
+    def plain_files(self, folder: Path) -> frozenset[str]:
+        """Names of the files in a folder, links left out; none where the folder is not there or not in the data set."""
+        if not folder.is_dir() or not self._is_inside(folder.resolve()):
+            return frozenset()
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+
     def _is_inside(self, path: Path) -> bool:
         return any(path.is_relative_to(root) for root in (self.root, self.images_root) if root is not None)
 

@@ -1,4 +1,7 @@
-"""Twenty training steps of each family on made pictures, from one set of weights: every loss of each step.
+"""Twenty training steps of each family from one set of weights: every loss of each step.
+
+The pictures are made, or photographs of RCNNKIT_TEST_DATA with human annotations. These come the whole way: the reader
+of COCO files, the filter of empty images, the seeded order, grouping by shape and the mapper are the engine's own.
 
 Sampling takes everything, so no draw enters; what differs between two engines is the order of float32 sums, which
 training amplifies: the larger the steps, the faster. The learning rate is 1e-4, a quarter of what the zoo's warm-up has
@@ -6,9 +9,18 @@ reached after twenty steps; at ten times that the curves part by up to 1e-3 with
 """
 
 import math
+import os
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import torch
 
+from detectron2.config import CfgNode
+from detectron2.data import DatasetMapper, build_detection_train_loader
+from detectron2.data.build import filter_images_with_few_keypoints, filter_images_with_only_crowd_annotations
+from detectron2.data.datasets import load_coco_json
+from detectron2.data.samplers import TrainingSampler
 from detectron2.solver import build_optimizer
 from detectron2.utils.events import EventStorage
 from tests.golden.cases import models
@@ -26,22 +38,59 @@ FAMILIES = {
     "retinanet_FPN": "retinanet_R50_FPN",
 }
 FEW_BOXES = ["MODEL.RPN.POST_NMS_TOPK_TRAIN", 12]
+# family → folder of photographs, its annotations, their images
+PHOTOGRAPHS = {
+    "faster_FPN": ("coco_mini", "annotations/instances_train2017.json", "train2017"),
+    "mask_FPN": ("nuts", "trainval.json", "images"),
+    "mask_C4": ("coco_mini", "annotations/instances_train2017.json", "train2017"),
+    "keypoint_FPN": ("coco_mini", "annotations/person_keypoints_train2017.json", "train2017"),
+    "cascade_FPN": ("nuts", "trainval.json", "images"),
+    "rpn_FPN": ("coco_mini", "annotations/instances_train2017.json", "train2017"),
+    "retinanet_FPN": ("nuts", "trainval.json", "images"),
+}
+PHOTOGRAPH_OPTIONS = [
+    "INPUT.MIN_SIZE_TRAIN", (144,), "INPUT.MAX_SIZE_TRAIN", 240, "INPUT.RANDOM_FLIP", "none",
+    "INPUT.MASK_FORMAT", "bitmask", "MODEL.RPN.BATCH_SIZE_PER_IMAGE", 100000,
+]  # fmt: skip
 
 
-def _batch(step: int, keypoints: bool) -> list[dict]:
-    """Two pictures, rolled sideways from step to step; the objects stay where they are."""
-    inputs = []
-    for index, image in enumerate(models.images()):
-        truth = models.ground_truth(tuple(image.shape[1:]), keypoints)
-        shifted = image.roll(3 * step + index, dims=2)
-        inputs.append({"image": shifted, "instances": truth[: 3 - index - step % 2]})
-    return inputs
+def made(name: str, cfg: CfgNode) -> Iterator[list[dict]]:
+    """Two pictures a batch, rolled sideways from step to step; the objects stay where they are."""
+    for step in range(STEPS):
+        inputs = []
+        for index, image in enumerate(models.images()):
+            truth = models.ground_truth(tuple(image.shape[1:]), "keypoint" in name)
+            shifted = image.roll(3 * step + index, dims=2)
+            inputs.append({"image": shifted, "instances": truth[: 3 - index - step % 2]})
+        yield inputs
 
 
-def train(name: str) -> dict[str, list[float]]:
+def photographs(name: str, cfg: CfgNode) -> Iterator[list[dict]]:
+    """Two photographs a batch, in the order of a seeded TrainingSampler and grouped by their shape."""
+    cfg.merge_from_list(PHOTOGRAPH_OPTIONS)
+    folder, annotations, images = PHOTOGRAPHS[next(family for family in FAMILIES if FAMILIES[family] == name)]
+    root = Path(os.environ["RCNNKIT_TEST_DATA"]) / folder
+    keys = ["keypoints"] if cfg.MODEL.KEYPOINT_ON else None
+    data_set = f"photographs_{folder}_{Path(annotations).stem}"
+    records = load_coco_json(str(root / annotations), str(root / images), data_set, keys)
+    records = filter_images_with_only_crowd_annotations(records)
+    if cfg.MODEL.KEYPOINT_ON:
+        records = filter_images_with_few_keypoints(records, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
+    loader = build_detection_train_loader(
+        records,
+        mapper=DatasetMapper(cfg, is_train=True),
+        sampler=TrainingSampler(len(records), shuffle=True, seed=11),
+        total_batch_size=2,
+        num_workers=0,
+    )
+    return iter(loader)
+
+
+def train(name: str, batches: Callable[[str, CfgNode], Iterator[list[dict]]]) -> dict[str, list[float]]:
     """Loss name → its value in each step."""
     cfg = models.config(name)
     cfg.merge_from_list([*models.NARROW, *FEW_BOXES, "SOLVER.BASE_LR", BASE_LR])
+    inputs = batches(name, cfg)
     with models.usable_deformable_layers():
         model = models.fill(models.build_model(cfg)).train()
     if name.startswith("retinanet"):
@@ -50,8 +99,8 @@ def train(name: str) -> dict[str, list[float]]:
     optimizer = build_optimizer(cfg, model)
     curves: dict[str, list[float]] = {}
     with EventStorage(0) as storage:
-        for step in range(STEPS):
-            losses = model(_batch(step, "keypoint" in name))
+        for _ in range(STEPS):
+            losses = model(next(inputs))
             optimizer.zero_grad()
             torch.stack(list(losses.values())).sum().backward()
             optimizer.step()
@@ -61,4 +110,5 @@ def train(name: str) -> dict[str, list[float]]:
     return curves
 
 
-CASES = {f"training_{family}": lambda name=name: train(name) for family, name in FAMILIES.items()}
+CASES = {f"training_{family}": partial(train, name, made) for family, name in FAMILIES.items()}
+ON_PHOTOGRAPHS = {f"photographs_{family}": partial(train, name, photographs) for family, name in FAMILIES.items()}
