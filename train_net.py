@@ -13,6 +13,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 from rcnnkit.data.preflight import check_datasets
 from rcnnkit.engine.checkpointing import check_weights, last_checkpoint
 from rcnnkit.engine.model_check import check_model
@@ -36,6 +37,7 @@ def setup(arguments):
     cfg = config_from_arguments(arguments)
     cfg.freeze()
     default_setup(cfg, arguments)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="rcnnkit")
     logging.getLogger("detectron2").info(engine_line())
     return cfg
 

@@ -30,9 +30,9 @@ def add_rcnnkit_config(cfg: CfgNode) -> None:
     cfg.RCNNKIT.ADAMW_BETAS = (0.9, 0.999)
     # Whether train_net.py opens every image of its data sets before it begins (some milliseconds each).
     cfg.RCNNKIT.CHECK_IMAGES = True
-    # Images without objects drawn in training per image with objects (0: none, 1: as many, ...), by repeating or leaving
-    # out at random; with SAMPLER_TRAIN TrainingSampler or RepeatFactorTrainingSampler. -1: all as they are. Data sets
-    # that rcnnkit reads (paths and DATASETS.CUSTOM) bring all their images; of catalogued ones
+    # Images without objects drawn in training per image with objects (0: none, 1: as many, ...), by repeating or
+    # leaving out at random; with SAMPLER_TRAIN TrainingSampler or RepeatFactorTrainingSampler. -1: all as they are.
+    # Data sets that rcnnkit reads (paths and DATASETS.CUSTOM) bring all their images; of catalogued ones
     # DATALOADER.FILTER_EMPTY_ANNOTATIONS, True by default, and MIN_KEYPOINTS_PER_IMAGE drop some first.
     cfg.RCNNKIT.NEGATIVES = -1.0
     # Images of more pixels (width × height) are refused before they are decoded. The default is the size from which
@@ -60,6 +60,7 @@ def validate_config(cfg: CfgNode) -> None:
         raise UserError(f"RCNNKIT.ADAMW_BETAS: {tuple(cfg.RCNNKIT.ADAMW_BETAS)}, each must lie in 0 ≤ β < 1")
     _check_choices(cfg)
     _check_images(cfg)
+    _check_negatives(cfg)
     for key in ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
             _check_registered(f"DATASETS.{key}", name)

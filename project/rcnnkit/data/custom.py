@@ -40,7 +40,7 @@ def register_custom_datasets(entries: Sequence[dict]) -> None:
         classes = [category["name"] for category in categories]
         DatasetCatalog.register(name, functools.partial(load_coco_json, str(json_file), str(images), name))
         MetadataCatalog.get(name).set(**described, **keypoint_metadata(_skeletons(categories), classes))
-        MetadataCatalog.get(name).thing_classes = classes
+        MetadataCatalog.get(name).set(thing_classes=classes, data_format="coco")
 
 
 def _skeletons(categories: Sequence[dict]) -> dict[int, Skeleton]:

@@ -6,9 +6,11 @@ import os
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import COCOEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
+from rcnnkit.data.loading import build_test_loader, build_train_loader
 from rcnnkit.engine.hooks import ProgressBar, diverged, stop_on_bad_loss
 from rcnnkit.engine.optimizer import build_optimizer
 from rcnnkit.errors import UserError
+from rcnnkit.modeling.partial_labels import learn_from_labels_only
 
 
 def _is_no_user_error(record: logging.LogRecord) -> bool:
@@ -26,7 +28,15 @@ class Trainer(DefaultTrainer):
     def build_model(cls, cfg):
         model = super().build_model(cfg)
         stop_on_bad_loss(model)
-        return model
+        return learn_from_labels_only(model)
+
+    @classmethod
+    def build_train_loader(cls, cfg):
+        return build_train_loader(cfg)
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name):
+        return build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_optimizer(cls, cfg, model):

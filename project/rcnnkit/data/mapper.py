@@ -1,0 +1,199 @@
+"""From a record to a model's input, where objects may have a box only, a box and a mask, or a box and keypoints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pycocotools.mask as mask_util
+import torch
+
+from detectron2.config import CfgNode, configurable
+from detectron2.data import DatasetMapper
+from detectron2.data import detection_utils as utils
+from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints, PolygonMasks, polygons_to_bitmask
+from rcnnkit.data.images import MAX_IMAGE_PIXELS, WHITE_16BIT, read_image
+from rcnnkit.errors import UserError
+
+# Why an annotation is not among the instances.
+CROWD = "crowd regions"
+IGNORED = "objects marked to be ignored"
+EMPTY_BOX = "boxes without area in the image"
+EMPTY_MASK = "objects whose mask has no pixel in the image"
+SHORT_POLYGON = "polygons of fewer than three points"
+
+
+class LabelMapper(DatasetMapper):
+    """Detectron2's mapper, for objects that are labelled in part.
+
+    Images are read by rcnnkit's rules (orientation, grey, alpha, 16 bit). In training "instances" have, beside
+    `gt_boxes` and `gt_classes`:
+
+    - with `use_instance_mask`: `gt_masks` of every object, empty where none is labelled, and `gt_has_mask` (N,) bool;
+    - with `use_keypoint`: `gt_keypoints` (N, K, 3) of every object, all 0 where none are labelled, and
+      `gt_has_keypoints` (N,) bool: at least one is, and lies in the augmented image.
+
+    A loss learns only from the objects that these fields mark; without the field, from all. What has to be left out is
+    counted in the item: `item["left_out"]`, a dictionary {reason: number}, absent where nothing is.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        max_image_pixels: int = MAX_IMAGE_PIXELS,
+        white_16bit: int = WHITE_16BIT,
+        **detectron2_arguments: Any,
+    ):
+        """
+        Args:
+            is_train: give instances.
+            max_image_pixels: larger images are refused before they are decoded.
+            white_16bit: value of 16-bit grey that becomes white.
+            **detectron2_arguments: those of DatasetMapper.
+        """
+        super().__init__(is_train, **detectron2_arguments)
+        self.max_image_pixels = max_image_pixels
+        self.white_16bit = white_16bit
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        return {
+            **super().from_config(cfg, is_train),
+            "max_image_pixels": cfg.RCNNKIT.MAX_IMAGE_PIXELS,
+            "white_16bit": cfg.RCNNKIT.WHITE_16BIT,
+        }
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: a record of the standard format; it is not changed.
+
+        Returns:
+            The record without its annotations, with "image" (C, H, W) and in training "instances".
+        """
+        item = dict(dataset_dict)
+        annotations = item.pop("annotations", None)
+        image = read_image(
+            item["file_name"], self.image_format, max_pixels=self.max_image_pixels, white_16bit=self.white_16bit
+        )
+        utils.check_image_size(item, image)
+        sem_seg = None
+        if "sem_seg_file_name" in item:
+            sem_seg = utils.read_image(item.pop("sem_seg_file_name"), "L").squeeze(2)
+        augmented = T.AugInput(image, sem_seg=sem_seg)
+        transforms = self.augmentations(augmented)
+        size = augmented.image.shape[:2]
+        item["image"] = torch.from_numpy(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
+        if sem_seg is not None:
+            item["sem_seg"] = torch.as_tensor(augmented.sem_seg.astype("long"))
+        if self.proposal_topk is not None:
+            utils.transform_proposals(item, size, transforms, proposal_topk=self.proposal_topk)
+        if self.is_train and annotations is not None:
+            item["instances"], left_out = self._instances(annotations, transforms, size, item)
+            if left_out:
+                item["left_out"] = dict(left_out)
+        return item
+
+    def _instances(
+        self, annotations: list[dict], transforms: Any, size: tuple[int, int], item: dict
+    ) -> tuple[Instances, Counter]:
+        left_out: Counter = Counter()
+        kept = []
+        for annotation in annotations:
+            if annotation.get("iscrowd", 0) or annotation.get("ignore", 0):
+                left_out[CROWD if annotation.get("iscrowd", 0) else IGNORED] += 1
+                continue
+            owned = self._labels(annotation, item, left_out)
+            kept.append(
+                utils.transform_instance_annotations(
+                    owned, transforms, size, keypoint_hflip_indices=self.keypoint_hflip_indices
+                )
+            )
+        instances = Instances(size)
+        boxes = [BoxMode.convert(one["bbox"], one["bbox_mode"], BoxMode.XYXY_ABS) for one in kept]
+        instances.gt_boxes = Boxes(torch.from_numpy(np.asarray(boxes, dtype=np.float32).reshape(-1, 4)))
+        instances.gt_classes = torch.tensor([one["category_id"] for one in kept], dtype=torch.int64)
+        if self.use_instance_mask:
+            self._add_masks(instances, kept)
+        if self.use_keypoint:
+            self._add_keypoints(instances, kept)
+        return self._visible(instances, left_out), left_out
+
+    def _labels(self, annotation: dict, item: dict, left_out: Counter) -> dict:
+        """A copy of the annotation that transforms may write into, with what the tasks use and is labelled."""
+        owned = {key: annotation[key] for key in ("bbox", "bbox_mode", "category_id")}
+        where = f"{item['file_name']}: image {item.get('image_id', '?')}"
+        segmentation = annotation.get("segmentation") if self.use_instance_mask else None
+        if isinstance(segmentation, dict):
+            if self.instance_mask_format == "polygon":
+                raise UserError(f"{where} has a mask of run lengths, INPUT.MASK_FORMAT is polygon; set it to bitmask")
+            owned["segmentation"] = _compressed(segmentation)
+        elif segmentation is not None:
+            polygons = [np.array(polygon, dtype=np.float64) for polygon in segmentation if len(polygon) >= 6]
+            if len(polygons) < len(segmentation):
+                left_out[SHORT_POLYGON] += len(segmentation) - len(polygons)
+            if polygons:
+                owned["segmentation"] = polygons
+        keypoints = annotation.get("keypoints") if self.use_keypoint else None
+        if keypoints is not None and len(keypoints):
+            points = np.array(keypoints, dtype=np.float64)
+            if self.keypoint_hflip_indices is not None and points.size != 3 * len(self.keypoint_hflip_indices):
+                raise UserError(
+                    f"{where} has an object with {points.size} numbers for keypoints, its data set names "
+                    f"{len(self.keypoint_hflip_indices)} keypoints of 3 numbers each; correct the annotation"
+                )
+            owned["keypoints"] = points
+        return owned
+
+    def _add_masks(self, instances: Instances, annotations: list[dict]) -> None:
+        segmentations = [annotation.get("segmentation") for annotation in annotations]
+        if self.instance_mask_format == "polygon":
+            instances.gt_masks = PolygonMasks([[] if polygons is None else polygons for polygons in segmentations])
+        else:
+            masks = np.zeros((len(segmentations), *instances.image_size), dtype=bool)
+            for mask, segmentation in zip(masks, segmentations, strict=True):
+                if isinstance(segmentation, np.ndarray):
+                    mask[:] = segmentation
+                elif segmentation:
+                    mask[:] = polygons_to_bitmask(segmentation, *instances.image_size)
+            instances.gt_masks = BitMasks(torch.from_numpy(masks))
+        instances.gt_has_mask = torch.tensor([one is not None for one in segmentations], dtype=torch.bool)
+
+    def _add_keypoints(self, instances: Instances, annotations: list[dict]) -> None:
+        labelled = [annotation.get("keypoints") for annotation in annotations]
+        counts = [len(points) for points in labelled if points is not None]
+        count = len(self.keypoint_hflip_indices) if self.keypoint_hflip_indices is not None else max(counts, default=0)
+        points = np.zeros((len(labelled), count, 3))
+        for row, own in zip(points, labelled, strict=True):
+            if own is not None:
+                row[:] = own
+        instances.gt_keypoints = Keypoints(points)
+        instances.gt_has_keypoints = torch.from_numpy((points[:, :, 2] > 0).any(axis=1))
+
+    def _visible(self, instances: Instances, left_out: Counter) -> Instances:
+        """Without what the augmentation moved out of the image."""
+        keep = torch.ones(len(instances), dtype=torch.bool)
+        if instances.has("gt_masks"):
+            has_mask = instances.gt_has_mask
+            gone = has_mask & ~instances.gt_masks.nonempty()
+            left_out.update({EMPTY_MASK: int(gone.sum())} if gone.any() else {})
+            keep &= ~gone
+            if self.recompute_boxes and len(instances):
+                tight = instances.gt_masks.get_bounding_boxes().tensor
+                boxes = torch.where((has_mask & keep)[:, None], tight, instances.gt_boxes.tensor)
+                instances.gt_boxes = Boxes(boxes)
+        empty = keep & ~instances.gt_boxes.nonempty(threshold=1e-5)
+        left_out.update({EMPTY_BOX: int(empty.sum())} if empty.any() else {})
+        keep &= ~empty
+        return instances if keep.all() else instances[keep]
+
+
+def _compressed(runs: dict) -> dict:
+    """Run lengths as pycocotools decodes them; a list of counts is compressed."""
+    if isinstance(runs["counts"], list):
+        return mask_util.frPyObjects(runs, *runs["size"])
+    return runs

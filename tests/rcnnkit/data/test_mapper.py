@@ -1,0 +1,192 @@
+"""The mapper on objects that are labelled in part, and beside Detectron2's where all are labelled."""
+
+import numpy as np
+import pycocotools.mask as mask_util
+import pytest
+import torch
+from PIL import Image
+
+from detectron2.config import get_cfg
+from detectron2.data import DatasetMapper
+from detectron2.data import transforms as T
+from detectron2.structures import BitMasks, BoxMode, PolygonMasks
+from rcnnkit.config import add_rcnnkit_config
+from rcnnkit.data.mapper import CROWD, EMPTY_BOX, EMPTY_MASK, IGNORED, SHORT_POLYGON, LabelMapper
+from rcnnkit.errors import UserError
+
+SQUARE = [[10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]]
+POINTS = [12.5, 12.5, 2, 20.5, 20.5, 1, 0, 0, 0]
+
+
+def an_object(category=0, box=(10, 10, 30, 30), **labels) -> dict:
+    return {"category_id": category, "bbox": list(box), "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0, **labels}
+
+
+@pytest.fixture
+def record(tmp_path):
+    """A 60×40 picture of noise; annotations are the test's."""
+
+    def make(*annotations, **more) -> dict:
+        path = tmp_path / "picture.png"
+        if not path.exists():
+            pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(path)
+        return {"file_name": str(path), "height": 40, "width": 60, "image_id": 7, "annotations": [*annotations], **more}
+
+    return make
+
+
+def mapper(*augmentations, train=True, **arguments) -> LabelMapper:
+    return LabelMapper(train, augmentations=[*augmentations], image_format="BGR", **arguments)
+
+
+def runs(mask: np.ndarray) -> dict:
+    return mask_util.encode(np.asfortranarray(mask.astype(np.uint8)))
+
+
+@pytest.mark.parametrize("mask_format, masks", [("polygon", PolygonMasks), ("bitmask", BitMasks)])
+def test_every_object_stays_and_what_is_labelled_is_marked(record, mask_format, masks):
+    annotations = (
+        an_object(0),
+        an_object(1, segmentation=SQUARE),
+        an_object(2, keypoints=POINTS),
+        an_object(0, segmentation=[]),
+        an_object(1, segmentation=SQUARE, keypoints=[0.0] * 9),
+    )
+    given = record(*annotations)
+    item = mapper(use_instance_mask=True, use_keypoint=True, instance_mask_format=mask_format)(given)
+    instances = item["instances"]
+    assert instances.gt_classes.tolist() == [0, 1, 2, 0, 1]
+    assert instances.gt_has_mask.tolist() == [False, True, False, False, True]
+    assert instances.gt_has_keypoints.tolist() == [False, False, True, False, False]
+    assert isinstance(instances.gt_masks, masks)
+    assert instances.gt_masks.nonempty().tolist() == [False, True, False, False, True]
+    assert instances.gt_keypoints.tensor.shape == (5, 3, 3)
+    assert instances.gt_keypoints.tensor[2].flatten().tolist() == POINTS
+    assert not instances.gt_keypoints.tensor[[0, 1, 3, 4]].any()
+    assert "left_out" not in item and "annotations" not in item
+    assert given == record(*annotations)
+    assert item["image"].shape == (3, 40, 60)
+
+
+def test_an_image_without_objects(record):
+    instances = mapper(use_instance_mask=True, use_keypoint=True, keypoint_hflip_indices=[0, 2, 1])(record())[
+        "instances"
+    ]
+    assert len(instances) == 0
+    assert instances.gt_boxes.tensor.shape == (0, 4)
+    assert instances.gt_keypoints.tensor.shape == (0, 3, 3)
+    assert len(instances.gt_masks) == len(instances.gt_has_mask) == len(instances.gt_has_keypoints) == 0
+
+
+def test_labels_that_no_task_uses_are_not_looked_at(record):
+    item = mapper()(record(an_object(segmentation={"counts": "bad", "size": []}, keypoints=["x"])))
+    assert sorted(item["instances"].get_fields()) == ["gt_boxes", "gt_classes"]
+
+
+def test_what_must_go_is_counted(record):
+    crowd = runs(np.ones((40, 60)))
+    item = mapper(use_instance_mask=True)(
+        record(
+            an_object(iscrowd=1, segmentation=crowd),
+            an_object(ignore=1),
+            an_object(ignore=1),
+            an_object(box=(10, 10, 10, 30)),
+            an_object(box=(70, 10, 80, 30)),
+            an_object(2, segmentation=[[1.0, 2.0, 3.0, 4.0], *SQUARE]),
+            an_object(3, segmentation=[[1.0, 2.0, 3.0, 4.0]]),
+        )
+    )
+    assert item["left_out"] == {CROWD: 1, IGNORED: 2, EMPTY_BOX: 2, SHORT_POLYGON: 2}
+    assert item["instances"].gt_classes.tolist() == [2, 3]
+    assert item["instances"].gt_has_mask.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
+def test_after_a_crop_boxes_fit_masks_where_there_are_some(record, mask_format):
+    crop = T.CropTransform(20, 0, 40, 40)
+    triangle = [[10.0, 10.0, 30.0, 10.0, 10.0, 30.0]]
+    annotations = (
+        an_object(0, box=(10, 10, 30, 30), segmentation=triangle),
+        an_object(1, box=(10, 10, 30, 30)),
+        an_object(2, box=(2, 10, 22, 30), segmentation=[[2.0, 10.0, 12.0, 10.0, 2.0, 30.0]]),  # box in, mask out
+    )
+    item = mapper(crop, use_instance_mask=True, instance_mask_format=mask_format, recompute_boxes=True)(
+        record(*annotations)
+    )
+    assert item["instances"].gt_classes.tolist() == [0, 1]
+    assert item["left_out"] == {EMPTY_MASK: 1}
+    # within the crop the triangle ends where its hypotenuse enters: x + y = 40 at x = 20
+    expected = torch.tensor([[0.0, 10.0, 10.0, 20.0], [0.0, 10.0, 10.0, 30.0]])
+    torch.testing.assert_close(item["instances"].gt_boxes.tensor, expected, atol=1.0, rtol=0)
+
+
+def test_keypoints_outside_of_the_crop_are_not_there(record):
+    item = mapper(T.CropTransform(30, 0, 30, 40), use_keypoint=True)(
+        record(an_object(box=(10, 10, 40, 30), keypoints=POINTS))
+    )
+    assert item["instances"].gt_has_keypoints.tolist() == [False]
+
+
+def test_a_flip_swaps_sides_and_leaves_other_objects_alone(record):
+    item = mapper(T.HFlipTransform(60), use_keypoint=True, keypoint_hflip_indices=[0, 2, 1])(
+        record(an_object(keypoints=POINTS), an_object(1))
+    )
+    points = item["instances"].gt_keypoints.tensor
+    assert points[0].tolist() == [[47.5, 12.5, 2], [0, 0, 0], [39.5, 20.5, 1]]
+    assert not points[1].any()
+
+
+def test_run_lengths_in_either_form(record):
+    mask = np.zeros((40, 60), dtype=np.uint8)
+    mask[5:10, 20:25] = 1
+    compressed = runs(mask)
+    changes = np.flatnonzero(np.diff(mask.T.flatten(), prepend=0, append=0))
+    counts = np.diff([0, *changes, mask.size]).tolist()
+    as_text = {**compressed, "counts": compressed["counts"].decode()}
+    annotations = [an_object(segmentation=s) for s in (compressed, as_text, {"size": [40, 60], "counts": counts})]
+    instances = mapper(use_instance_mask=True, instance_mask_format="bitmask")(record(*annotations))["instances"]
+    for found in instances.gt_masks.tensor:
+        assert (found.numpy() == mask.astype(bool)).all()
+
+
+def test_what_cannot_be_used_is_one_line(record):
+    rle = an_object(segmentation=runs(np.ones((40, 60))))
+    with pytest.raises(UserError, match=r"picture\.png: image 7 has a mask of run lengths.*bitmask"):
+        mapper(use_instance_mask=True)(record(rle))
+    with pytest.raises(UserError, match=r"image 7 has an object with 9 numbers for keypoints.* 2 keypoints"):
+        mapper(use_keypoint=True, keypoint_hflip_indices=[0, 1])(record(an_object(keypoints=POINTS)))
+
+
+def test_inference_has_no_instances(record):
+    assert "instances" not in mapper(train=False)(record(an_object()))
+
+
+@pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
+@pytest.mark.parametrize("crop", [False, True])
+def test_the_same_as_detectron2_s_where_everything_is_labelled(record, mask_format, crop):
+    cfg = get_cfg()
+    add_rcnnkit_config(cfg)
+    cfg.MODEL.MASK_ON = True
+    cfg.INPUT.MASK_FORMAT = mask_format
+    cfg.INPUT.MIN_SIZE_TRAIN = (50, 60, 70)
+    cfg.INPUT.CROP.ENABLED = crop
+    given = record(
+        *(
+            an_object(i, (x, 5, x + 12, 25), segmentation=[[float(x), 5.0, x + 12.0, 5.0, float(x), 25.0]])
+            for i, x in enumerate(range(2, 46, 9))
+        )
+    )
+    own, engines = LabelMapper(cfg, True), DatasetMapper(cfg, True)
+    for seed in range(6):
+        np.random.seed(seed)  # noqa: NPY002  Detectron2's augmentations draw from the global state
+        found = own(given)
+        np.random.seed(seed)  # noqa: NPY002
+        expected = engines(given)
+        assert torch.equal(found["image"], expected["image"])
+        one, other = found["instances"], expected["instances"]
+        assert torch.equal(one.gt_boxes.tensor, other.gt_boxes.tensor)
+        assert torch.equal(one.gt_classes, other.gt_classes)
+        assert one.gt_has_mask.all()
+        boxes = one.gt_boxes.tensor
+        assert torch.equal(one.gt_masks.crop_and_resize(boxes, 28), other.gt_masks.crop_and_resize(boxes, 28))
