@@ -2,19 +2,23 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, its folder too where it is missing; an older file stays until the new one is complete."""
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, its folder too where it is missing; an older file stays until the new one is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(draft, 0o644)  # mkstemp makes it readable by its owner only
@@ -22,6 +26,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         Path(draft).unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, its folder too where it is missing; an older file stays until the new one is complete."""
+    with whole_file(path) as file:
+        file.write(content)
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
