@@ -26,8 +26,13 @@ from rcnnkit.errors import UserError
 def check_inputs(arguments, cfg) -> None:
     """Refuse bad input before any process is started and anything is written."""
     check_model(cfg)
-    names = [*(() if arguments.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST]
-    check_datasets(names, cfg.RCNNKIT.CHECK_IMAGES, masks=cfg.MODEL.MASK_ON)
+    train = () if arguments.eval_only else cfg.DATASETS.TRAIN
+    check_datasets(
+        [*train, *cfg.DATASETS.TEST],
+        cfg.RCNNKIT.CHECK_IMAGES,
+        masks_learnt=train if cfg.MODEL.MASK_ON else (),
+        masks_judged=cfg.DATASETS.TEST if cfg.MODEL.MASK_ON else (),
+    )
     resumed = last_checkpoint(cfg.OUTPUT_DIR) if arguments.resume else ""
     check_weights(cfg, resumed or cfg.MODEL.WEIGHTS, whole=bool(resumed) or arguments.eval_only)
 

@@ -1,6 +1,7 @@
 """Look at the data sets of a run before anything is written: their records and their image files."""
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,28 +10,40 @@ from tqdm import tqdm
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.data.coco_check import check_coco
 from rcnnkit.data.images import ImageError, decode, end_is_missing, header
+from rcnnkit.data.label_counts import count_labels, has_mask, is_object
 from rcnnkit.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 
-def check_datasets(names: list[str], check_images: bool = True, masks: bool = False) -> None:
+def check_datasets(
+    names: Sequence[str], check_images: bool = True, masks_learnt: Sequence[str] = (), masks_judged: Sequence[str] = ()
+) -> None:
     """Load every data set once and look at each of its images.
 
     Args:
         names: registered data set names.
         check_images: whether to open the image files too (header and end of each; pixels only where the end looks cut).
-        masks: whether every annotation needs a segmentation.
+        masks_learnt: those of `names` that a mask head learns from: at least one of their objects has a mask.
+        masks_judged: those of `names` whose objects predicted masks are compared with: each needs a mask.
 
     Raises:
         UserError: the first problem, naming the file, the image id, the value and what to do.
     """
+    learnt = 0
     for name in dict.fromkeys(names):
         records = load_records(name)
-        if masks:
+        if name in masks_judged:
             _check_masks(name, records)
+        if name in masks_learnt:
+            learnt += count_labels(records).masks
         if check_images:
             _check_images(name, records)
+    if masks_learnt and not learnt:
+        raise UserError(
+            f"{', '.join(masks_learnt)}: no object has a mask (a segmentation); add some, or train boxes only with "
+            "MODEL.MASK_ON False"
+        )
 
 
 def load_records(name: str) -> list[dict]:
@@ -58,12 +71,12 @@ def load_records(name: str) -> list[dict]:
 def _check_masks(name: str, records: list[dict]) -> None:
     for record in records:
         for position, annotation in enumerate(record.get("annotations", ())):
-            if "segmentation" not in annotation:
+            if is_object(annotation) and not has_mask(annotation):
                 box = [round(float(number), 2) for number in annotation["bbox"]]
                 raise UserError(
                     f"{name}: image {record.get('image_id', '?')}, {record['file_name']}: its annotation number "
-                    f"{position + 1} with the box {box} has no segmentation; add it, or train boxes only with "
-                    "MODEL.MASK_ON False"
+                    f"{position + 1} with the box {box} has no segmentation, which evaluating masks needs; add it, "
+                    "evaluate on other data, or boxes only with MODEL.MASK_ON False"
                 )
 
 
