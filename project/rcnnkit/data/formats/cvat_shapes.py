@@ -47,7 +47,7 @@ class Geometry:
 def box(shape: Element, size: tuple[int, int], label: CvatLabel) -> Geometry:
     """xtl, ytl, xbr, ybr; a turned one by the upright box around it."""
     x0, y0, x1, y1 = (_number(shape, name) for name in ("xtl", "ytl", "xbr", "ybr"))
-    angle = math.radians(_number(shape, "rotation", 0.0))
+    angle = _angle(shape)
     if angle:
         cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
         half_width = ((x1 - x0) * cos + (y1 - y0) * sin) / 2
@@ -66,7 +66,7 @@ def polygon(shape: Element, size: tuple[int, int], label: CvatLabel) -> Geometry
 def ellipse(shape: Element, size: tuple[int, int], label: CvatLabel) -> Geometry:
     """cx, cy, rx, ry and rotation in degrees clockwise."""
     cx, cy, rx, ry = (_number(shape, name) for name in ("cx", "cy", "rx", "ry"))
-    turn = math.radians(_number(shape, "rotation", 0.0))
+    turn = _angle(shape)
     outline = outlines.ellipse(cx, cy, rx, ry, turn)
     return Geometry(outlines.polygons_box([outline]), [outline])
 
@@ -76,9 +76,9 @@ def mask(shape: Element, size: tuple[int, int], label: CvatLabel) -> Geometry:
     left, top, width, height = (_whole(shape, name) for name in ("left", "top", "width", "height"))
     inside = min(left, top) >= 0 < min(width, height) and left + width <= size[1] and top + height <= size[0]
     if not inside or size[0] * size[1] > _LARGEST_MASK:
-        found = [left, top, left + width, top + height]
+        corners = [left, top, left + width, top + height]
         advice = f"the mask lies outside the image of {size[1]} x {size[0]} pixels; draw it again"
-        _refuse("mask-outside", "left, top, right, bottom", found, advice)
+        _refuse("mask-outside", "left, top, right, bottom", corners, advice)
     text = shape.get("rle", "")
     try:
         runs = np.array([int(run) for run in text.split(",")], dtype=np.int64)
@@ -149,6 +149,13 @@ def _number(shape: Element, name: str, default: float | None = None) -> float:
         return float(text or "")
     except ValueError:
         _refuse("shape-unreadable", name, text, "it must be a number; correct it or delete the shape")
+
+
+def _angle(shape: Element) -> float:
+    degrees = _number(shape, "rotation", 0.0)
+    if not math.isfinite(degrees):
+        _refuse("shape-unreadable", "rotation", degrees, "it must be a finite number; correct it or delete the shape")
+    return math.radians(degrees)
 
 
 def _whole(shape: Element, name: str) -> int:

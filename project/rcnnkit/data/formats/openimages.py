@@ -140,8 +140,9 @@ def _add(
         left, top, right, bottom = (float((written[edge] or "").replace(",", ".")) for edge in _EDGES)
     except ValueError:
         advice = "a box is four fractions; correct them or delete the row"
-        where = {"id": f"line {line}", "field": "XMin, YMin, XMax, YMax", "value": list(written.values())}
-        problems.add("box-unreadable", tree.relative(path), advice, **where)
+        values = list(written.values())
+        file, field = tree.relative(path), "XMin, YMin, XMax, YMax"
+        problems.add("box-unreadable", file, advice, id=f"line {line}", field=field, value=values)
         return
     width, height = record["width"], record["height"]
     record["annotations"].append(

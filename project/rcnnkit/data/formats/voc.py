@@ -57,7 +57,9 @@ class VocReader:
         files = _xml_files(tree)
         chosen = set(files) if split is None else _chosen(tree, files, split, problems)
         same_stem = Counter(path.stem for path in files)
-        records, used, names = [], [], set()
+        records: list[dict] = []
+        used: list[Path] = []
+        names: set[str] = set()
         for path in files:
             wanted = path in chosen
             try:
