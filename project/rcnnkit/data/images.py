@@ -115,7 +115,7 @@ def header(path: str | Path) -> Header:
     Raises:
         ImageError: (a ValueError) the file is missing or no image.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         size = image.size
         if image.format == "TIFF":  # newer versions of Pillow turn the size of a TIFF, older ones do not
             size = (image.tag_v2[256], image.tag_v2[257])  # type: ignore[attr-defined]
@@ -144,27 +144,20 @@ def read_image(
     Raises:
         ImageError: (a ValueError) missing, no image, truncated, too large, or of a depth that is not read.
     """
-    with _opened(path) as image:
-        pixels = image.size[0] * image.size[1]
-        if pixels > max_pixels:
-            raise ImageError(
-                path,
-                f"has {pixels} pixels, more than the {max_pixels} that RCNNKIT.MAX_IMAGE_PIXELS allows; "
-                "tile or shrink it, or raise the limit",
-            )
+    with opened(path, max_pixels) as image:
         image.load()
         turn = UPRIGHT.get(_loaded_orientation(image))
     picture = image if image.mode in ("RGB", "L", format) else _eight_bits(image, path, white_16bit)
     return convert_PIL_to_numpy(picture if turn is None else picture.transpose(turn), format)
 
 
-def decode(path: str | Path) -> None:
+def decode(path: str | Path, max_pixels: int = MAX_IMAGE_PIXELS) -> None:
     """Decode all pixels, to know whether they can be.
 
     Raises:
-        ImageError: (a ValueError) they cannot.
+        ImageError: (a ValueError) they cannot, or are more than `max_pixels`.
     """
-    with _opened(path) as image:
+    with opened(path, max_pixels) as image:
         image.load()
 
 
@@ -179,10 +172,21 @@ def end_is_missing(path: str | Path, image_format: str) -> bool:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    """The file, opened by Pillow; what goes wrong then or inside the block as `ImageError`."""
+def opened(path: str | Path, max_pixels: int | None = None) -> Iterator[Image.Image]:
+    """The file, opened by Pillow and not yet decoded; what goes wrong then or inside the block as `ImageError`.
+
+    Raises:
+        ImageError: (a ValueError) also where it has more than `max_pixels`, if these are given.
+    """
     try:
         with _open_any_size(path) as image:
+            pixels = image.size[0] * image.size[1]
+            if max_pixels is not None and pixels > max_pixels:
+                raise ImageError(
+                    path,
+                    f"has {pixels} pixels, more than the {max_pixels} that RCNNKIT.MAX_IMAGE_PIXELS allows; "
+                    "tile or shrink it, or raise the limit",
+                )
             yield image
     except ImageError:
         raise

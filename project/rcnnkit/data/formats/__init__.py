@@ -22,6 +22,7 @@ READERS = {
     "yolo": "yolo:YoloReader",
     "masks": "mask_png:MaskPngReader",
 }
+WITHOUT_BOXES = frozenset({"deeplabcut"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,13 @@ class Recognition:
     reason: str
 
 
-def reader_named(name: str) -> Reader:
+def reader_named(name: str, *, keypoint_box_margin: float | None = None) -> Reader:
     """The reader of a format.
+
+    Args:
+        name: one of `READERS`.
+        keypoint_box_margin: for a format without boxes, what one grows beyond its keypoints on each side, as a fraction
+            of its longer side; None: the reader's default.
 
     Raises:
         UserError: no such format.
@@ -41,29 +47,35 @@ def reader_named(name: str) -> Reader:
     if name not in READERS:
         raise UserError(f"format {name!r} is unknown; nearest: {', '.join(nearest(name, READERS, 4))}, or auto")
     module, class_name = READERS[name].split(":")
-    return getattr(importlib.import_module(f"rcnnkit.data.formats.{module}"), class_name)()
+    reader = getattr(importlib.import_module(f"rcnnkit.data.formats.{module}"), class_name)
+    if keypoint_box_margin is not None and name in WITHOUT_BOXES:
+        return reader(box_margin=keypoint_box_margin)
+    return reader()
 
 
-def recognise(tree: Tree) -> list[Recognition]:
-    """The formats that the folder shows, the surest first."""
+def recognise(tree: Tree, *, keypoint_box_margin: float | None = None) -> list[Recognition]:
+    """The formats that the folder shows, the surest first; `keypoint_box_margin` as in `reader_named`."""
     found = []
     for name in READERS:
-        reader = reader_named(name)
+        reader = reader_named(name, keypoint_box_margin=keypoint_box_margin)
         reason = reader.recognise(tree)
         if reason is not None:
             found.append(Recognition(reader, reason))
     return found
 
 
-def choose_reader(tree: Tree, data_format: str = "auto") -> Recognition:
+def choose_reader(tree: Tree, data_format: str = "auto", *, keypoint_box_margin: float | None = None) -> Recognition:
     """The reader of a folder: the one of the named format, or the first that recognises the folder.
+
+    `keypoint_box_margin` is as in `reader_named`.
 
     Raises:
         UserError: an unknown format, or a folder in none of the known ones.
     """
     if data_format != "auto":
-        return Recognition(reader_named(data_format), f"format {data_format} as the config says")
-    found = recognise(tree)
+        reader = reader_named(data_format, keypoint_box_margin=keypoint_box_margin)
+        return Recognition(reader, f"format {data_format} as the config says")
+    found = recognise(tree, keypoint_box_margin=keypoint_box_margin)
     if not found:
         raise UserError(
             f"{tree.root}: in no known format ({', '.join(READERS)}); it holds {len(tree.files)} files, "
