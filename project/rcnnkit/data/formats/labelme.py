@@ -10,10 +10,11 @@ of a `mask` names its first and its last pixel. The image is the file that `imag
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import math
 import re
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -26,6 +27,7 @@ from detectron2.structures import BoxMode
 from rcnnkit.data.formats.json_file import JsonError, head, read_json
 from rcnnkit.data.formats.lookup import find_picture, folder_split, picture_size
 from rcnnkit.data.formats.outlines import boxes_union, ellipse, flat_points, polygons_box
+from rcnnkit.data.images import MAX_IMAGE_PIXELS
 from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, class_index
 from rcnnkit.data.tree import OutsideError, Tree
 from rcnnkit.errors import UserError
@@ -66,7 +68,9 @@ class LabelMeReader:
 
     def read(self, tree: Tree, split: str | None, problems: ProblemLog) -> LabelledData:
         """Read one split, or all. Classes are those of labels.txt, in its order, then the others by the alphabet."""
-        records, used, seen = [], [], {}
+        records: list[dict] = []
+        used: list[Path] = []
+        seen: dict[str, str] = {}
         for path in _json_files(tree):
             if split is not None and folder_split(tree, path) != split:
                 continue
@@ -79,8 +83,8 @@ class LabelMeReader:
                 continue
             if record["file_name"] in seen:
                 advice = f"{seen[record['file_name']]} has labels of the same image; join the two files"
-                where = {"field": "imagePath", "value": content.get("imagePath")}
-                problems.add("image-listed-twice", tree.relative(path), advice, **where)
+                named = content.get("imagePath")
+                problems.add("image-listed-twice", tree.relative(path), advice, field="imagePath", value=named)
                 continue
             seen[record["file_name"]] = tree.relative(path)
             records.append(record)
@@ -143,19 +147,19 @@ def _record(tree: Tree, path: Path, content: dict, problems: ProblemLog) -> dict
     picture = _picture(tree, path, content.get("imagePath"), problems)
     if picture is None:
         return None
-    size = content.get("imageWidth"), content.get("imageHeight")
-    width, height = size if all(type(side) is int and side > 0 for side in size) else (None, None)
-    if width is None:
-        width, height = picture_size(tree, picture, problems) or (None, None)
-    if width is None:
-        return None
+    width, height = content.get("imageWidth"), content.get("imageHeight")
+    if not all(type(side) is int and side > 0 for side in (width, height)):
+        size = picture_size(tree, picture, problems)
+        if size is None:
+            return None
+        width, height = size
     file = tree.relative(path)
     return {
         "file_name": str(picture),
-        "height": height,
-        "width": width,
+        "height": int(height),
+        "width": int(width),
         "image_id": PurePosixPath(file).with_suffix("").as_posix(),
-        "annotations": list(_annotations(file, content["shapes"], width, height, problems)),
+        "annotations": list(_annotations(file, content["shapes"], int(width), int(height), problems)),
     }
 
 
@@ -208,6 +212,8 @@ def shape_annotation(shape: Any, width: int, height: int) -> dict:
     label, kind = shape.get("label"), shape.get("shape_type") or "polygon"
     if not isinstance(label, str) or not label:
         raise ShapeError("label", label, "the object has no class; write its name", "class-missing")
+    if not isinstance(kind, str):
+        raise ShapeError("shape_type", kind, "it is a text, such as polygon; correct it")
     if kind in _NOT_SHAPES or label in _NO_OBJECTS:
         field, value = ("label", label) if label in _NO_OBJECTS else ("shape_type", kind)
         raise ShapeError(field, value, "it is not an object and is not used", "shape-unused")
@@ -246,12 +252,17 @@ def _mask(text: object, points: list[float], width: int, height: int) -> tuple[d
     x, y, last_x, last_y = (round(value) for value in points)
     if not (0 <= x <= last_x < width and 0 <= y <= last_y < height):
         raise ShapeError("points", points, f"the mask lies outside the image of {width} × {height}; correct them")
+    if width * height > MAX_IMAGE_PIXELS:
+        raise ShapeError(
+            "mask", text, f"the image of {width} × {height} pixels is too large for masks; correct its size"
+        )
     size = last_x - x + 1, last_y - y + 1
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text if isinstance(text, str) else "", validate=False))) as image:
+        data = io.BytesIO(base64.b64decode(text if isinstance(text, str) else ""))
+        with Image.open(data, formats=["PNG"]) as image:
             found = image.size  # from the header: nothing is decoded that does not fit
             pixels = np.asarray(image.convert("L")) != 0 if found == size else None
-    except (OSError, ValueError, SyntaxError, binascii.Error, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise ShapeError("mask", text, "it is not a PNG in base64; write the file again with LabelMe") from error
     if pixels is None:
         advice = f"it has {found[0]} × {found[1]} pixels, its points say {size[0]} × {size[1]}; correct one of them"
@@ -273,7 +284,9 @@ def _joined(parts: list[dict], width: int, height: int) -> dict:
     masks = [outline for outline in outlines if isinstance(outline, dict)]
     polygons = [polygon for outline in outlines if isinstance(outline, list) for polygon in outline]
     if masks:
-        drawable = [polygon for polygon in polygons if len(polygon) >= 6 and all(map(math.isfinite, polygon))]
+        # pycocotools walks along the edges pixel by pixel: what lies far outside is left to the box, and to the check.
+        far = 10 * max(width, height)
+        drawable = [polygon for polygon in polygons if len(polygon) >= 6 and all(-far < v < far for v in polygon)]
         if drawable:
             masks += mask_util.frPyObjects(drawable, height, width)
         first["segmentation"] = _text_rle(mask_util.merge(masks))

@@ -106,7 +106,7 @@ def parse_line(line: str, width: int, height: int, points: Points | None = None)
     number = values.pop(0)
     if not (math.isfinite(number) and number >= 0 and number == int(number)):
         raise LineError("unknown-class", "class", fields[0], "classes are whole numbers from 0; correct the line")
-    annotation = {"category_id": int(number), "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0}
+    annotation: dict = {"category_id": int(number), "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0}
     if len(values) == 4 or (points is not None and len(values) == 4 + points.count * points.numbers):
         x, y, w, h = values[:4]
         annotation["bbox"] = [(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height]
@@ -143,14 +143,14 @@ def _keypoints(values: list[float], width: int, height: int, numbers: int) -> li
 
 def _record(tree: Tree, image: Path, label: Path | None, layout: Layout, problems: ProblemLog) -> dict | None:
     """The record of an image; None, and a problem, where the image cannot be used."""
-    try:
-        # Folders that are links are not entered (see `Tree.files`), so only the file itself can lead out.
-        for path in (image, label):
+    for kind, path in (("image-outside", image), ("label-outside", label)):
+        try:
+            # Folders that are links are not entered (see `Tree.files`), so only the file itself can lead out.
             if path is not None and path.is_symlink():
                 tree.inside(path)
-    except OutsideError as error:
-        problems.add("image-outside" if path == image else "label-outside", tree.relative(path), str(error))
-        return None
+        except OutsideError as error:
+            problems.add(kind, tree.relative(path or image), str(error))
+            return None
     size = picture_size(tree, image, problems)
     if size is None:
         return None
