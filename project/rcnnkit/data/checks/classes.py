@@ -27,8 +27,11 @@ def check_classes(parts: Mapping[str | None, LabelledData], places: Mapping[str 
     """Problems of the class names, over all parts."""
     counts = {split: class_counts(data) for split, data in parts.items()}
     total = sum(counts.values(), Counter())
-    place = {name: places[split] for split, data in [*parts.items()][::-1] for name in data.classes}
-    for name in dict.fromkeys(name for data in parts.values() for name in data.classes):
+    place: dict[str, Places] = {}  # where a class is listed first
+    for split, data in parts.items():
+        for name in data.classes:
+            place.setdefault(name, places[split])
+    for name in place:
         if not total[name]:
             advice = "no object has this class; label some, or leave the class out"
             yield place[name].of_data_set("class-unused", f"class {name}", "name", name, advice, WARNING)

@@ -90,6 +90,17 @@ def _size_problem(record: dict, found: Header, places: Places) -> Iterator[Probl
     yield places.of_record("image-size", record, "width x height", value, advice)
 
 
+def check_labels_missing(data: LabelledData, places: Places) -> Iterator[Problem]:
+    """Images without a file of labels, in the format where that means the same as an empty one: YOLO."""
+    if data.format != "yolo":
+        return
+    labelled = {path.stem for path in data.files}
+    advice = "it has no label file and counts as without objects; label it, or write an empty file if there are none"
+    for record in data.records:
+        if not record["annotations"] and Path(record["file_name"]).stem not in labelled:
+            yield places.of_image("label-missing", record, None, None, advice, WARNING)
+
+
 def check_unlisted(parts: Iterable[LabelledData], tree: Tree) -> Iterator[Problem]:
     """Image files of the folder that no record of any part names."""
     named: set[Path] = set()

@@ -68,10 +68,11 @@ def compressed(segmentation: dict) -> dict:
 
 
 def mask_extent(segmentation) -> np.ndarray | None:
-    """The box around a mask, absolute pixels XYXY (4,); None where the mask is not usable."""
+    """The box around a mask that `mask_problem` finds no fault with, absolute pixels XYXY (4,).
+
+    None where it has no pixel, or no polygon that can be drawn.
+    """
     if isinstance(segmentation, dict):
-        if segmentation_problem(segmentation) is not None:
-            return None
         x, y, width, height = run_lengths.toBbox(compressed(segmentation))
         return np.array([x, y, x + width, y + height]) if width * height else None
     usable = [

@@ -10,7 +10,7 @@ from rcnnkit.data import splits
 from rcnnkit.data.checks.boxes import check_boxes
 from rcnnkit.data.checks.classes import check_classes
 from rcnnkit.data.checks.duplicates import check_ids, check_objects, check_same_images
-from rcnnkit.data.checks.images import ImageState, check_images, check_unlisted, image_states
+from rcnnkit.data.checks.images import ImageState, check_images, check_labels_missing, check_unlisted, image_states
 from rcnnkit.data.checks.keypoints import check_keypoints
 from rcnnkit.data.checks.masks import check_masks, check_overlaps
 from rcnnkit.data.checks.places import Places
@@ -24,7 +24,10 @@ from rcnnkit.data.tree import Tree
 from rcnnkit.errors import UserError
 
 # Of one part each, in the order of a report.
-OF_A_PART = (check_ids, check_boxes, check_polygons, check_masks, check_overlaps, check_keypoints, check_objects)
+OF_A_PART = (
+    check_labels_missing, check_ids, check_boxes, check_polygons, check_masks, check_overlaps, check_keypoints,
+    check_objects,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
