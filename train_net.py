@@ -18,7 +18,7 @@ from rcnnkit.data.preflight import check_datasets
 from rcnnkit.engine.checkpointing import check_weights, last_checkpoint
 from rcnnkit.engine.model_check import check_model
 from rcnnkit.engine.processes import check_joined, is_first_process, prepare_device, start_processes, tell_and_stop
-from rcnnkit.engine.setup import argument_parser, config_from_arguments
+from rcnnkit.engine.setup import EarlyLog, argument_parser, config_from_arguments
 from rcnnkit.engine.trainer import Trainer
 from rcnnkit.errors import UserError
 
@@ -39,10 +39,12 @@ def check_inputs(arguments, cfg) -> None:
 
 def setup(arguments):
     """The frozen config; logging, seeds and the output folder are ready."""
-    cfg = config_from_arguments(arguments)
+    with EarlyLog() as early:
+        cfg = config_from_arguments(arguments)
     cfg.freeze()
     default_setup(cfg, arguments)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="rcnnkit")
+    early.tell()
     logging.getLogger("detectron2").info(engine_line())
     return cfg
 

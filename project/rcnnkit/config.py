@@ -18,8 +18,8 @@ CHOICES = {
 
 def add_rcnnkit_config(cfg: CfgNode) -> None:
     """Add the keys of rcnnkit, each with its default, to a config of the engine."""
-    # Data sets of one's own: [{"name": ..., "json": COCO annotation file, "images": folder}, ...]; then usable by name
-    # in DATASETS.TRAIN and TEST. See datasets/README.md.
+    # Data sets of one's own: [{"name": ..., "path": folder or file, ...}, ...]; then usable by name in DATASETS.TRAIN
+    # and TEST, where a path itself, with or without @split, can stand too. See datasets/README.md for all fields.
     cfg.DATASETS.CUSTOM = []
     cfg.RCNNKIT = CfgNode()
     # Optimiser of all weights: "SGD" (momentum, as SOLVER.MOMENTUM and SOLVER.NESTEROV say) or "ADAMW".
@@ -28,6 +28,10 @@ def add_rcnnkit_config(cfg: CfgNode) -> None:
     cfg.RCNNKIT.OPTIMIZER = "SGD"
     # AdamW's decay rates of the gradient's first and second moment (no unit, 0 ≤ β < 1); defaults of the paper.
     cfg.RCNNKIT.ADAMW_BETAS = (0.9, 0.999)
+    # A data set that is not divided into parts: fraction of its images (0 to 1) that path@val has and path@train has
+    # not, and the seed by which they are drawn. An image's place depends on the seed and its file name only.
+    cfg.RCNNKIT.HOLDOUT_FRACTION = 0.2
+    cfg.RCNNKIT.HOLDOUT_SEED = 0
     # Whether train_net.py opens every image of its data sets before it begins (some milliseconds each).
     cfg.RCNNKIT.CHECK_IMAGES = True
     # Images without objects drawn in training per image with objects (0: none, 1: as many, ...), by repeating or
@@ -45,8 +49,11 @@ def add_rcnnkit_config(cfg: CfgNode) -> None:
     cfg.RCNNKIT.KEYPOINT_BOX_MARGIN = 0.1
 
 
-def validate_config(cfg: CfgNode) -> None:
+def validate_config(cfg: CfgNode, eval_only: bool = False) -> None:
     """Check what can be known from the config and the catalogs alone.
+
+    Args:
+        eval_only: DATASETS.TRAIN is not used and may name what is not here.
 
     Raises:
         UserError: an unknown optimiser, scheduler, sampler or format, a number out of its range, an unregistered data
@@ -61,7 +68,7 @@ def validate_config(cfg: CfgNode) -> None:
     _check_choices(cfg)
     _check_images(cfg)
     _check_negatives(cfg)
-    for key in ("TRAIN", "TEST"):
+    for key in ("TEST",) if eval_only else ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
             _check_registered(f"DATASETS.{key}", name)
             _check_classes(cfg, name)
@@ -83,6 +90,8 @@ def _check_choices(cfg: CfgNode) -> None:
 
 def _check_images(cfg: CfgNode) -> None:
     own = cfg.RCNNKIT
+    if not 0 < own.HOLDOUT_FRACTION < 1:
+        raise UserError(f"RCNNKIT.HOLDOUT_FRACTION: {own.HOLDOUT_FRACTION}; give a fraction between 0 and 1")
     if own.MAX_IMAGE_PIXELS < 1:
         raise UserError(f"RCNNKIT.MAX_IMAGE_PIXELS: {own.MAX_IMAGE_PIXELS}; give a number of pixels above 0")
     if not 1 <= own.WHITE_16BIT <= 65535:

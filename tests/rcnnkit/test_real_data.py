@@ -9,7 +9,7 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog, get_detection_dataset_dicts
 from rcnnkit.config import add_rcnnkit_config
-from rcnnkit.data.custom import register_custom_datasets
+from rcnnkit.data.registration import register_custom_datasets
 from tests.rcnnkit import runs
 
 pytestmark = pytest.mark.realdata

@@ -89,7 +89,7 @@ class Tree:
             candidate = Path(os.path.normpath(folder / name))
             if not self._is_inside(candidate):
                 escapes = True
-            elif candidate.is_file():
+            elif os.path.isfile(candidate):  # False also for a name that no file can have
                 return self.inside(candidate)
         same_name = self._by_name.get(PurePosixPath(name).name, [])
         if len(same_name) == 1 and (not escapes or ".." not in PurePosixPath(name).parts):

@@ -6,6 +6,7 @@ is scanned here, opcode by opcode and without running it, for anything but numpy
 
 import pickle
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +31,54 @@ HARMLESS_GLOBALS = frozenset(
 )  # fmt: skip
 # What some files hold and others do not, because a config says it or it only counts steps: no weights.
 NO_WEIGHTS = re.compile(r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked)$|anchor_generator\.cell_anchors")
+CLASSES_KEY = "rcnnkit"  # what a checkpoint of rcnnkit's trainer has beside Detectron2's entries
 LISTED = 8  # how many keys of a kind a message names
+
+
+class ClassNames:
+    """The names of a model's classes in its checkpoints: {"classes": [...]}, in the order of the predicted numbers."""
+
+    def __init__(self, classes: Sequence[str]):
+        self.classes = list(classes)
+
+    def state_dict(self) -> dict[str, list[str]]:
+        return {"classes": list(self.classes)}
+
+    def load_state_dict(self, state: dict[str, list[str]]) -> None:
+        """Nothing is taken from a checkpoint; its names were compared before the run (`stored_classes`)."""
+
+
+def stored_classes(weights: str) -> list[str] | None:
+    """The class names in a checkpoint of rcnnkit's trainer; None without any, or where the file cannot be read.
+
+    Only the table of the file is read, not the weights; whether these can be used is for `check_weights` to say.
+    """
+    if not weights.endswith(".pth") or not Path(weights).is_file():
+        return None
+    try:
+        content = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
+        classes = content[CLASSES_KEY]["classes"]
+    except Exception:  # torch, zip and pickle each raise their own kinds; check_weights names them
+        return None
+    return list(classes) if isinstance(classes, list) and all(isinstance(one, str) for one in classes) else None
+
+
+def check_same_classes(weights: str, stored: Sequence[str], classes: Sequence[str]) -> None:
+    """Refuse to go on training a checkpoint whose classes are others, or stand in another order.
+
+    Raises:
+        UserError: names what is missing, new or moved.
+    """
+    if list(stored) == list(classes):
+        return
+    gone = [one for one in stored if one not in classes]
+    new = [one for one in classes if one not in stored]
+    moved = "" if gone or new else f"their order is {', '.join(stored)} there and {', '.join(classes)} in the data; "
+    raise UserError(
+        f"{weights}: was trained on other classes than DATASETS.TRAIN has: missing in the data {_listed(gone)}; "
+        f"new in the data {_listed(new)}; {moved}use the data that it was trained on, or start from it with "
+        "MODEL.WEIGHTS in another OUTPUT_DIR"
+    )
 
 
 class _InspectingCheckpointer(DetectionCheckpointer):

@@ -1,16 +1,20 @@
 """From command-line arguments to a checked config: every refusal here happens before anything is written."""
 
 import argparse
+import logging
 import os
 import tempfile
 from pathlib import Path
+from typing import Self
 
 import torch
 
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser
 from rcnnkit.config import add_rcnnkit_config, validate_config
-from rcnnkit.data.custom import register_custom_datasets
+from rcnnkit.engine.checkpointing import check_same_classes, last_checkpoint, stored_classes
+from rcnnkit.engine.data_setup import register_data, set_data_keys
 from rcnnkit.errors import UserError, nearest
 
 
@@ -42,10 +46,70 @@ def config_from_arguments(arguments: argparse.Namespace) -> CfgNode:
     if not arguments.eval_only:
         check_training(cfg)
         check_batch(cfg, max(arguments.num_gpus, 1) * arguments.num_machines)
-    register_custom_datasets(cfg.DATASETS.CUSTOM)
-    validate_config(cfg)
+    prepare_data(cfg, arguments)
+    validate_config(cfg, arguments.eval_only)
     check_output_dir(cfg.OUTPUT_DIR)
     return cfg
+
+
+class EarlyLog(logging.Handler):
+    """Keeps what rcnnkit says before the log file is there: `with EarlyLog() as early: ...`, later `early.tell()`."""
+
+    def __init__(self):
+        super().__init__(logging.INFO)
+        self._kept: list[logging.LogRecord] = []
+        self._logger = logging.getLogger("rcnnkit")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._kept.append(record)
+
+    def __enter__(self) -> Self:
+        self._before = self._logger.level
+        self._logger.setLevel(logging.INFO)
+        self._logger.addHandler(self)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._logger.removeHandler(self)
+        self._logger.setLevel(self._before)
+
+    def tell(self) -> None:
+        """Log it now."""
+        for record in self._kept:
+            logging.getLogger(record.name).handle(record)
+
+
+def prepare_data(cfg: CfgNode, arguments: argparse.Namespace) -> None:
+    """Register the data sets of the run and set what follows from them; compare their classes with the checkpoint's.
+
+    Raises:
+        UserError: data that cannot be used, or classes other than those that the checkpoint was trained on.
+    """
+    resumed = last_checkpoint(cfg.OUTPUT_DIR) if arguments.resume else ""
+    weights = resumed or cfg.MODEL.WEIGHTS
+    stored = stored_classes(weights) if arguments.eval_only or resumed else None
+    register_data(cfg, eval_only=arguments.eval_only, model_classes=stored)
+    names = cfg.DATASETS.TEST if arguments.eval_only else cfg.DATASETS.TRAIN
+    if resumed and stored and not arguments.eval_only:
+        classes = MetadataCatalog.get(names[0]).get("thing_classes")
+        if classes:
+            check_same_classes(weights, stored, classes)
+    set_data_keys(cfg, explicit_keys(arguments), names)
+
+
+def explicit_keys(arguments: argparse.Namespace) -> frozenset[str]:
+    """Dotted keys that the config file, the files it is based on, or an override sets."""
+    keys = [key for key in arguments.opts or [] if key != "--"][0::2]
+    if arguments.config_file:
+        keys += _dotted(CfgNode.load_yaml_with_base(arguments.config_file, allow_unsafe=False))
+    return frozenset(keys)
+
+
+def _dotted(loaded: dict, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, value in loaded.items():
+        keys += _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return keys
 
 
 def merge_config_file(cfg: CfgNode, config_file: str) -> None:

@@ -2,11 +2,20 @@
 
 import logging
 import os
+from pathlib import Path
 
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import COCOEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
+from detectron2.utils import comm
+from rcnnkit.data.evaluation_file import (
+    evaluation_file,
+    needs_evaluation_file,
+    set_evaluation_file,
+    write_evaluation_file,
+)
 from rcnnkit.data.loading import build_test_loader, build_train_loader
+from rcnnkit.engine.checkpointing import CLASSES_KEY, ClassNames
 from rcnnkit.engine.hooks import ProgressBar, diverged, stop_on_bad_loss
 from rcnnkit.engine.optimizer import build_optimizer
 from rcnnkit.errors import UserError
@@ -22,7 +31,16 @@ logging.getLogger("detectron2.engine.train_loop").addFilter(_is_no_user_error)
 
 
 class Trainer(DefaultTrainer):
-    """Trains from a config. A loss that is not finite stops it before the weights change."""
+    """Trains from a config. A loss that is not finite stops it before the weights change.
+
+    Checkpoints have the names of the classes: see `checkpointing.ClassNames`.
+    """
+
+    def __init__(self, cfg):
+        super().__init__(cfg)
+        classes = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
+        if classes:
+            self.checkpointer.add_checkpointable(CLASSES_KEY, ClassNames(classes))
 
     @classmethod
     def build_model(cls, cfg):
@@ -47,10 +65,12 @@ class Trainer(DefaultTrainer):
         """The metrics that the data set is evaluated by: COCO's unless its metadata say LVIS or Pascal VOC.
 
         All tasks that the model predicts are evaluated; files go to `OUTPUT_DIR/inference` (Pascal VOC writes none).
+        Where the data set is not evaluated as its own COCO file says, one is written there. All processes call this.
         """
         folder = os.path.join(cfg.OUTPUT_DIR, "inference")
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type") or "coco"
         if kind == "coco":
+            prepare_evaluation_file(dataset_name, folder)
             return COCOEvaluator(dataset_name, output_dir=folder, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)
         if kind == "lvis":
             return LVISEvaluator(dataset_name, output_dir=folder)
@@ -68,3 +88,14 @@ class Trainer(DefaultTrainer):
 
     def build_hooks(self):
         return [ProgressBar(self.cfg.SOLVER.MAX_ITER), *super().build_hooks()]
+
+
+def prepare_evaluation_file(dataset_name: str, folder: str) -> None:
+    """Write, in the main process, the COCO file of a data set that has none that says the same; name it in all."""
+    if not needs_evaluation_file(dataset_name):
+        return
+    path = evaluation_file(dataset_name, Path(folder))
+    if comm.is_main_process():
+        write_evaluation_file(dataset_name, path)
+    comm.synchronize()
+    set_evaluation_file(dataset_name, path)
