@@ -68,7 +68,7 @@ def label_regions(path: Path) -> tuple[tuple[int, int], list[Region]]:
             continue
         # background up to a run, the run, ..., background up to the end
         edges = np.stack((starts[runs], ends[runs]), axis=1).ravel()
-        counts = np.diff(edges, prepend=0, append=flat.size)
+        counts = np.diff(edges, prepend=0, append=flat.size if edges[-1] < flat.size else [])
         plain = {"size": [height, width], "counts": counts.tolist()}
         regions.append(Region(value, _as_text(mask_util.frPyObjects(plain, height, width))))
     return (height, width), regions
