@@ -147,20 +147,26 @@ def _record(tree: Tree, path: Path, content: dict, problems: ProblemLog) -> dict
     picture = _picture(tree, path, content.get("imagePath"), problems)
     if picture is None:
         return None
-    width, height = content.get("imageWidth"), content.get("imageHeight")
-    if not all(type(side) is int and side > 0 for side in (width, height)):
-        size = picture_size(tree, picture, problems)
-        if size is None:
-            return None
-        width, height = size
+    size = _size(content) or picture_size(tree, picture, problems)
+    if size is None:
+        return None
+    width, height = size
     file = tree.relative(path)
     return {
         "file_name": str(picture),
-        "height": int(height),
-        "width": int(width),
+        "height": height,
+        "width": width,
         "image_id": PurePosixPath(file).with_suffix("").as_posix(),
-        "annotations": list(_annotations(file, content["shapes"], int(width), int(height), problems)),
+        "annotations": list(_annotations(file, content["shapes"], width, height, problems)),
     }
+
+
+def _size(content: dict) -> tuple[int, int] | None:
+    """(width, height) as the file says them, where it does."""
+    width, height = content.get("imageWidth"), content.get("imageHeight")
+    if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
+        return int(width), int(height)
+    return None
 
 
 def _picture(tree: Tree, path: Path, named: object, problems: ProblemLog) -> Path | None:
