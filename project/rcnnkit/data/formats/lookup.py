@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ def find_picture(
     """
     try:
         for name in names:
-            for folder in (*folders, *_image_folders(file)):
+            for folder in itertools.chain(folders, _image_folders(file)):
                 found = tree.find_image(name, beside=folder)
                 if found is not None:
                     return found

@@ -186,10 +186,11 @@ def _record(tree: Tree, path: Path, root: Element, problems: ProblemLog) -> dict
     width, height = size if all(size) else picture_size(tree, picture, problems) or (None, None)
     if width is None:
         return None
+    file = tree.relative(path)
     annotations = [
         annotation
         for number, item in enumerate(root.findall("object"), 1)
-        if (annotation := _annotation(item, tree.relative(path), f"object {number}", problems)) is not None
+        if (annotation := _annotation(item, file, f"object {number}", problems)) is not None
     ]
     return {"file_name": str(picture), "height": height, "width": width, "image_id": "", "annotations": annotations}
 
@@ -199,10 +200,11 @@ def _annotation(item: Element, file: str, id: str, problems: ProblemLog) -> dict
     if not name:
         problems.add("class-missing", file, "the object has no class; write its name", id=id, field="name", value=name)
         return None
-    written = {corner: _text(item, f"bndbox/{corner}") for corner in _CORNERS}
+    corners = item.find("bndbox")
+    written = {} if corners is None else _values(corners)
     try:
         xmin, ymin, xmax, ymax = (float(written[corner]) for corner in _CORNERS)
-    except ValueError:
+    except (KeyError, ValueError):
         advice = "a box is four numbers xmin, ymin, xmax, ymax; correct it or delete the object"
         problems.add("box-unreadable", file, advice, id=id, field="bndbox", value=written)
         return None

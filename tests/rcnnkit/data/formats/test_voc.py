@@ -231,6 +231,7 @@ def test_impossible_numbers_are_kept_for_the_check(flat, value):
         ("/etc/a.png", "image-outside"),
         ("C:\\pictures\\a.png", "image-outside"),
         ("nowhere.png", "image-missing"),
+        ("x" * 5000, "image-missing"),
     ],
 )
 def test_an_image_elsewhere_or_nowhere(tmp_path, filename, kind):
