@@ -95,9 +95,9 @@ OF_AN_OBJECT = [
     ("keypoint-outside", POINTS, in_annotation(POINTS, keypoints=[20, 6, 2, 80, 30, 1, 0, 0, 0])),
     ("keypoints-none-labelled", POINTS, in_annotation(POINTS, keypoints=[0] * 9)),
     ("crowd-unreadable", BOX, in_annotation(BOX, iscrowd=2)),
-    ("image-unlisted", BOX, in_annotation(BOX, image_id=99)),
-    ("class-unlisted", BOX, in_annotation(BOX, category_id=99)),
-    ("class-unlisted", BOX, in_annotation(BOX, category_id="bolt")),
+    ("image-unknown", BOX, in_annotation(BOX, image_id=99)),
+    ("class-unknown", BOX, in_annotation(BOX, category_id=99)),
+    ("class-unknown", BOX, in_annotation(BOX, category_id="bolt")),
     ("duplicate-annotation-id", POLYGON, in_annotation(BOX, id=11)),
 ]
 

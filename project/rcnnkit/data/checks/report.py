@@ -14,7 +14,10 @@ SHOWN = 20  # problems of a kind
 
 def as_text(checked: Checked) -> str:
     """Problems by kind, counts, and what the objects suggest for a config."""
-    lines = [f"{checked.tree.root}: {checked.reader.name}: {checked.reason}", ""]
+    lines = [f"{checked.tree.root}: {checked.reader.name}: {checked.reason}"]
+    for other in checked.also:
+        lines.append(f"also seen, and checked with --format {other.reader.name}: {other.reason}")
+    lines.append("")
     for kind, problems in by_kind(checked.problems).items():
         lines.append(f"{problems[0].severity.upper()} {kind}: {len(problems)}")
         lines += [f"  {line(problem)}" for problem in problems[:SHOWN]]

@@ -17,7 +17,7 @@ from rcnnkit.data.checks.places import Places
 from rcnnkit.data.checks.polygons import check_polygons
 from rcnnkit.data.checks.statistics import Statistics, statistics_of
 from rcnnkit.data.checks.suggestions import Suggestion, suggestions
-from rcnnkit.data.formats import Reader, choose_reader
+from rcnnkit.data.formats import Reader, Recognition, choose_reader, recognise
 from rcnnkit.data.labelled import LabelledData, Problem, ProblemLog
 from rcnnkit.data.naming import split_name
 from rcnnkit.data.tree import Tree
@@ -41,6 +41,7 @@ class Checked:
     states: dict[str, ImageState]  # of the image files, by name
     problems: list[Problem]
     left_out: list[Problem]  # those of them that the reader met: what they are about is in no record
+    also: list[Recognition]  # other formats that the folder shows, not checked
 
     def statistics(self) -> dict[str | None, Statistics]:
         """Of each part."""
@@ -69,6 +70,8 @@ def check(path: str, *, data_format: str = "auto", images: str | None = None, sp
     path, named = split_name(path)
     tree = Tree(path, images)
     chosen = choose_reader(tree, data_format)
+    seen = recognise(tree) if data_format == "auto" else []
+    also = [other for other in seen if other.reader.name != chosen.reader.name]
     log = ProblemLog()
     parts = _read(tree, chosen.reader, named if split is None else split, path, log)
     states = image_states(record["file_name"] for data in parts.values() for record in data.records)
@@ -76,9 +79,14 @@ def check(path: str, *, data_format: str = "auto", images: str | None = None, sp
     found = chain(log, _problems(tree, parts, states, whole=whole))
     if whole:
         found = chain(found, _unlisted(tree, parts, log))
+    also = (
+        [other for other in recognise(tree) if other.reader.name != chosen.reader.name] if data_format == "auto" else []
+    )
+    if whole:
+        found = chain(found, _missing_in_yolo(tree, [other.reader for other in also]))
     # Parts overlap (trainval), and a reader says some things that a check finds as well.
     unique = {(problem.kind, problem.file, problem.id, problem.field, problem.value): problem for problem in found}
-    return Checked(tree, chosen.reader, chosen.reason, parts, states, list(unique.values()), list(log))
+    return Checked(tree, chosen.reader, chosen.reason, parts, states, list(unique.values()), list(log), also)
 
 
 def _read(tree: Tree, reader: Reader, split: str | None, path: str, log: ProblemLog) -> dict[str | None, LabelledData]:
@@ -115,6 +123,18 @@ def _problems(
     if not any(record["annotations"] for data in parts.values() for record in data.records):
         advice = "there is not one usable object; label some, or correct what is said above"
         yield next(iter(places.values())).of_data_set("no-objects", None, None, None, advice)
+
+
+def _missing_in_yolo(tree: Tree, formats: list[Recognition]) -> Iterator[Problem]:
+    """Images without a label file, where YOLO's files are a second labelling of the same pictures."""
+    for other in formats:
+        if other.reader.name == "yolo":
+            try:
+                parts = _read(tree, other.reader, None, str(tree.root), ProblemLog())
+            except UserError:
+                continue
+            for data in parts.values():
+                yield from check_labels_missing(data, Places(tree, data))
 
 
 def _unlisted(tree: Tree, parts: dict[str | None, LabelledData], log: ProblemLog) -> Iterator[Problem]:

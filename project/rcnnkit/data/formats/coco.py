@@ -104,7 +104,7 @@ class _File:
             records=values,
             files=[self.path],
             skeletons=self._skeletons(categories),
-            category_ids=list(self.order),
+            category_ids=[category["id"] for category in categories],
             is_coco_file=whole and len(categories) == len(content["categories"]),
         )
 
@@ -259,7 +259,7 @@ class _File:
             if kept["iscrowd"] not in (0, 1):
                 self._problem("crowd-unreadable", f"annotation {name}", "it must be 0 or 1", "iscrowd", kept["iscrowd"])
                 kept["iscrowd"] = 0
-            if len(entry) > 5:
+            if len(entry) > 4:
                 self._add_optional(entry, kept)
             annotations.append(kept)
         if len(set(ids)) < len(ids):
@@ -324,8 +324,8 @@ class _File:
         if is_id(entry["image_id"]) and entry["image_id"] in self.left_out:
             return  # the image is a problem already
         for kind, key, known in (
-            ("image-unlisted", "image_id", records),
-            ("class-unlisted", "category_id", self.order),
+            ("image-unknown", "image_id", records),
+            ("class-unknown", "category_id", self.order),
         ):
             if not is_id(entry[key]) or entry[key] not in known:
                 self._problem(

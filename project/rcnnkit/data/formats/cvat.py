@@ -194,7 +194,7 @@ class _Shapes:
         if not name or (name not in labels and self.closed):
             known = ", ".join(list(labels)[:10])
             advice = f"the label is not among the file's ({known}); correct it or add the label"
-            problems.add("class-unlisted", self.file, advice, id=id, field="label", value=name)
+            problems.add("class-unknown", self.file, advice, id=id, field="label", value=name)
             return
         label = labels.setdefault(name, CvatLabel(name))
         try:

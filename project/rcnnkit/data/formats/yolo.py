@@ -105,7 +105,7 @@ def parse_line(line: str, width: int, height: int, points: Points | None = None)
         raise LineError("label-line", "value", wrong, "it is not a number; correct the line or delete it") from None
     number = values.pop(0)
     if not (math.isfinite(number) and number >= 0 and number == int(number)):
-        raise LineError("unknown-class", "class", fields[0], "classes are whole numbers from 0; correct the line")
+        raise LineError("class-unknown", "class", fields[0], "classes are whole numbers from 0; correct the line")
     annotation: dict = {"category_id": int(number), "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 0}
     if len(values) == 4 or (points is not None and len(values) == 4 + points.count * points.numbers):
         x, y, w, h = values[:4]
@@ -196,10 +196,10 @@ def _annotations(tree: Tree, label: Path, width: int, height: int, layout: Layou
 def _check_class(number: int, names: dict[int, str] | None) -> None:
     if names is None:
         if number >= _MOST_CLASSES:
-            raise LineError("unknown-class", "class", number, "no class has such a number; correct the line")
+            raise LineError("class-unknown", "class", number, "no class has such a number; correct the line")
     elif number not in names:
         advice = f"the {len(names)} classes have the numbers {min(names)} to {max(names)}; name this one or correct it"
-        raise LineError("unknown-class", "class", number, advice)
+        raise LineError("class-unknown", "class", number, advice)
 
 
 def _numbered(tree: Tree, records: list[dict], problems: ProblemLog) -> dict[int, str]:

@@ -152,9 +152,9 @@ def test_what_is_no_object_is_counted(file):
         (DOG.replace("1.5", "x"), "shape-unreadable", "xtl"),
         (DOG.replace('xtl="1.5"', ""), "shape-unreadable", "xtl"),
         (DOG.replace("/>", ' rotation="inf"/>'), "shape-unreadable", "rotation"),
-        (DOG.replace("dog", "cat"), "class-unlisted", "label"),
-        (DOG.replace("dog", "nose"), "class-unlisted", "label"),  # a point of the skeleton is no class
-        (DOG.replace('label="dog"', ""), "class-unlisted", "label"),
+        (DOG.replace("dog", "cat"), "class-unknown", "label"),
+        (DOG.replace("dog", "nose"), "class-unknown", "label"),  # a point of the skeleton is no class
+        (DOG.replace('label="dog"', ""), "class-unknown", "label"),
         ('<polygon label="dog" points="1,2;3"/>', "shape-unreadable", "points"),
         ('<polygon label="dog" points=""/>', "shape-unreadable", "points"),
         ('<mask label="dog" rle="1,x" left="4" top="5" width="3" height="2"/>', "mask-unreadable", "rle"),

@@ -154,7 +154,7 @@ def test_problems_name_the_file_and_the_line(tmp_path):
     data, problems = read(tmp_path)
     assert [annotation["id"] for annotation in data.records[0]["annotations"]] == ["line 1"]
     assert [(p.kind, p.file, p.id, p.field, p.value) for p in problems] == [
-        ("unknown-class", "labels/a.txt", "line 3", "class", "7"),
+        ("class-unknown", "labels/a.txt", "line 3", "class", "7"),
         ("label-line", "labels/a.txt", "line 4", "value", "'a'"),
         ("label-line", "labels/a.txt", "line 5", "numbers after the class", "2"),
     ]
