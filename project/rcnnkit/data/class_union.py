@@ -80,7 +80,9 @@ def _united_keypoints(names: Sequence[str], classes: list[str]) -> dict:
     seen_in: dict[int, str] = {}
     for name in names:
         entry = registered(name)
-        for own, skeleton in entry.data.skeletons.items() if entry else ():
+        if entry is None:
+            continue
+        for own, skeleton in entry.data.skeletons.items():
             place = places[entry.data.classes[own]]
             known = skeletons.setdefault(place, skeleton)
             seen_in.setdefault(place, name)

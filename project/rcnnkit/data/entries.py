@@ -15,6 +15,23 @@ KEYPOINT_FIELDS = ("names", "skeleton", "flip_pairs")
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How all data sets of a run are read."""
+
+    holdout: Holdout = DEFAULT_HOLDOUT
+    prefer_keypoints: bool = False  # of several labellings of the same images
+    box_margin: float = 0.1  # around keypoints without a box, as a fraction of the longer side
+
+    def __str__(self) -> str:
+        keypoints = ", keypoints preferred" if self.prefer_keypoints else ""
+        drawn = f"held out {self.holdout.fraction:g} by seed {self.holdout.seed}"
+        return f"{drawn}, margin of boxes {self.box_margin:g}{keypoints}"
+
+
+DEFAULT_READING = Reading()
+
+
+@dataclass(frozen=True, slots=True)
 class DataSource:
     """Everything that decides what a data set's name stands for; equal sources are the same data."""
 
@@ -25,16 +42,16 @@ class DataSource:
     merge: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (new name, the classes that it stands for)
     ignore: tuple[str, ...] = ()  # classes whose objects are neither objects nor background
     skeleton: Skeleton | None = None  # instead of what the data say
-    holdout: Holdout = DEFAULT_HOLDOUT
-    prefer_keypoints: bool = False
+    reading: Reading = DEFAULT_READING
 
     def __str__(self) -> str:
         defaults = DataSource("")
         shown = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        return str({key: value for key, value in shown.items() if value != getattr(defaults, key)})
+        told = {key: str(value) if key == "reading" else value for key, value in shown.items()}
+        return str({key: value for key, value in told.items() if shown[key] != getattr(defaults, key)})
 
 
-def parse_entry(where: str, entry: dict, holdout: Holdout, prefer_keypoints: bool) -> tuple[str, DataSource]:
+def parse_entry(where: str, entry: dict, reading: Reading = DEFAULT_READING) -> tuple[str, DataSource]:
     """The name and the source of an entry.
 
     Args:
@@ -61,8 +78,7 @@ def parse_entry(where: str, entry: dict, holdout: Holdout, prefer_keypoints: boo
         merge=_merges(where, entry.get("merge")),
         ignore=_names(where, "ignore", entry.get("ignore")),
         skeleton=_skeleton(where, entry.get("keypoints")),
-        holdout=holdout,
-        prefer_keypoints=prefer_keypoints,
+        reading=reading,
     )
 
 

@@ -96,7 +96,8 @@ def resolve(
     if asked is None:
         parts = splits.labellings(names)
         if len(parts) > 1:
-            raise UserError(f"{path}: has the parts {', '.join(names)}; name one, such as {path}@{names[0]}")
+            example = next((name for name in parts if splits.role(name) == "train"), names[0])
+            raise UserError(f"{path}: has the parts {', '.join(names)}; name one, such as {path}@{example}")
         asked = splits.preferred(names, keypoints)
     taken = splits.choose(names, asked, path, keypoints)
     return replace(part, split=taken, also=(*also, *_other_labellings(names, taken)))

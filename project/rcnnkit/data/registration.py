@@ -17,10 +17,11 @@ from detectron2.structures import BoxMode
 from rcnnkit.data.class_edit import define_keypoints, edit_classes
 from rcnnkit.data.coco_check import check_coco
 from rcnnkit.data.coco_segmentation import segmentation_problem
-from rcnnkit.data.entries import DataSource, parse_entry
+from rcnnkit.data.entries import DEFAULT_READING, DataSource, Reading, parse_entry
+from rcnnkit.data.formats.deeplabcut import DeepLabCutReader
 from rcnnkit.data.keypoints import keypoint_metadata, unite_keypoints
 from rcnnkit.data.labelled import LabelledData, ProblemLog, class_index
-from rcnnkit.data.naming import DEFAULT_HOLDOUT, Holdout, is_path, read_part, resolve
+from rcnnkit.data.naming import is_path, read_part, resolve
 from rcnnkit.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -47,22 +48,19 @@ def registered(name: str) -> Registered | None:
     return _registered.get(name)
 
 
-def register_custom_datasets(
-    entries: Sequence[dict], holdout: Holdout = DEFAULT_HOLDOUT, prefer_keypoints: bool = False
-) -> None:
+def register_custom_datasets(entries: Sequence[dict], reading: Reading = DEFAULT_READING) -> None:
     """Read and register each entry of `DATASETS.CUSTOM`.
 
     Args:
         entries: dictionaries of `entries.FIELDS`; see datasets/README.md.
-        holdout: how folders without parts of their own are divided.
-        prefer_keypoints: of several labellings of the same images take that of the keypoints.
+        reading: how all data sets of the run are read.
 
     Raises:
         UserError: an entry that cannot be used, data that cannot be trained on, or a name that is taken by other data.
     """
     for position, entry in enumerate(entries):
         where = f"DATASETS.CUSTOM[{position}]"
-        name, source = parse_entry(where, entry, holdout, prefer_keypoints)
+        name, source = parse_entry(where, entry, reading)
         known = registered(name)
         if name in DatasetCatalog.list() and (known is None or known.source != source):
             taken = known.source if known else _catalogued(name)
@@ -70,7 +68,7 @@ def register_custom_datasets(
         _register(name, source)
 
 
-def register_paths(names: Sequence[str], holdout: Holdout = DEFAULT_HOLDOUT, prefer_keypoints: bool = False) -> None:
+def register_paths(names: Sequence[str], reading: Reading = DEFAULT_READING) -> None:
     """Read and register those of the names that are in no catalog and are paths, with or without `@split`.
 
     Raises:
@@ -83,7 +81,7 @@ def register_paths(names: Sequence[str], holdout: Holdout = DEFAULT_HOLDOUT, pre
         if known is not None and known.source.path != name:
             continue  # an entry's name
         if is_path(name):
-            _register(name, DataSource(name, holdout=holdout, prefer_keypoints=prefer_keypoints))
+            _register(name, DataSource(name, reading=reading))
 
 
 def _register(name: str, source: DataSource) -> None:
@@ -131,10 +129,13 @@ def load(name: str, source: DataSource, notes: list[tuple[int, str]]) -> Labelle
     Raises:
         UserError: anything that keeps the data from being used as they are.
     """
-    part = resolve(source.path, data_format=source.format, images=source.images, keypoints=source.prefer_keypoints)
+    reading = source.reading
+    part = resolve(source.path, data_format=source.format, images=source.images, keypoints=reading.prefer_keypoints)
     notes.append((logging.INFO, part.describe()))
+    if isinstance(part.reader, DeepLabCutReader):
+        part.reader.box_margin = reading.box_margin
     problems = ProblemLog()
-    data = read_part(part, problems, source.holdout)
+    data = read_part(part, problems, reading.holdout)
     if problems.errors() or not data.records:
         _refuse_coco(name, data)
         problems.raise_errors(name)

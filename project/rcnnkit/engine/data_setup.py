@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.data.class_union import own_classes, serve_with_classes, unite
+from rcnnkit.data.entries import Reading
 from rcnnkit.data.keypoints import sigmas
 from rcnnkit.data.naming import Holdout, is_path
 from rcnnkit.data.registration import register_custom_datasets, register_paths, registered
@@ -29,13 +30,17 @@ def register_data(cfg: CfgNode, *, eval_only: bool = False, model_classes: Seque
     Raises:
         UserError: data that cannot be read, or classes that the model does not have.
     """
-    holdout = Holdout(cfg.RCNNKIT.HOLDOUT_FRACTION, cfg.RCNNKIT.HOLDOUT_SEED)
-    keypoints = cfg.MODEL.KEYPOINT_ON
-    register_custom_datasets(cfg.DATASETS.CUSTOM, holdout, keypoints)
+    own = cfg.RCNNKIT
+    reading = Reading(
+        holdout=Holdout(own.HOLDOUT_FRACTION, own.HOLDOUT_SEED),
+        prefer_keypoints=cfg.MODEL.KEYPOINT_ON,
+        box_margin=own.KEYPOINT_BOX_MARGIN,
+    )
+    register_custom_datasets(cfg.DATASETS.CUSTOM, reading)
     train, test = list(cfg.DATASETS.TRAIN), list(cfg.DATASETS.TEST)
     if eval_only and (model_classes is not None or not any(map(is_own, train))):
         train = []
-    register_paths([*train, *test], holdout, keypoints)
+    register_paths([*train, *test], reading)
     known = [name for name in (*train, *test) if name in DatasetCatalog.list()]
     if len(known) < len(train) + len(test):
         return  # `validate_config` names what is not registered
