@@ -238,7 +238,7 @@ def _loaded_orientation(image: Image.Image) -> int:
 
 def _has_late_metadata(image: Image.Image) -> bool:
     """Whether a PNG has text or EXIF chunks behind its pixels. Leaves the file where it was."""
-    file = image.fp
+    file = image.fp  # type: ignore[attr-defined]
     assert file is not None
     position = file.tell()
     try:
@@ -263,7 +263,7 @@ def _bits(image: Image.Image) -> int:
         return int(max(image.tag_v2.get(258, (1,))))  # type: ignore[attr-defined]
     if image.mode == "1":
         return 1
-    if ";16" in image.mode or any(";16" in str(tile[3]) for tile in image.tile):
+    if ";16" in image.mode or any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
         return 16
     return 32 if image.mode in ("I", "F") else 8
 

@@ -124,7 +124,7 @@ class DeepLabCutReader:
         parts = [part for part in row[: table.path_columns] if part]
         # the CSV lies among its frames: the bare name is the second guess, for a folder that was moved
         picture = find_picture(tree, ["/".join(parts), *parts[-1:]], table.path, problems, id=where)
-        size = picture and picture_size(tree, picture, problems)
+        size = None if picture is None else picture_size(tree, picture, problems)
         if picture is None or size is None:
             return None
         objects: dict[str, dict[str, tuple[float, float]]] = defaultdict(dict)

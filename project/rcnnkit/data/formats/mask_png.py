@@ -86,12 +86,12 @@ class MaskPngReader:
             return None
         pictures, _ = _pictures(tree)
         per_object = [picture for picture in pictures if picture.objects]
-        labelled = [picture for picture in pictures if picture.labels]
+        labelled = [picture.labels for picture in pictures if picture.labels]
         if not per_object and not labelled:
             return None
         if len(per_object) >= len(labelled):
             return f"{len(per_object)} images have a folder of masks, such as {tree.relative(per_object[0].objects[0])}"
-        return f"{len(labelled)} images have a label image, such as {tree.relative(labelled[0].labels)}"
+        return f"{len(labelled)} images have a label image, such as {tree.relative(labelled[0])}"
 
     def splits(self, tree: Tree) -> list[str]:
         """Folders that are called like a split (train, stage1_train); without them, ImageSets/Segmentation's lists."""
@@ -245,7 +245,7 @@ def _read(tree: Tree, picture: Picture, classes: Classes) -> tuple[dict | None, 
         advice = "the image has no masks and is left out; add a label image of zeros if it shows no object"
         problems.add("mask-missing", tree.relative(picture.path), advice, severity=WARNING)
         return None, problems
-    annotations = []
+    annotations: list[dict] = []
     for path in picture.objects if picture.labels is None else [picture.labels]:
         try:
             tree.inside(path)
