@@ -1,9 +1,14 @@
-"""Twenty training steps of each family beside stock Detectron2's losses: recorded, and live in `make parity`."""
+"""Twenty training steps of each family beside stock Detectron2's losses: recorded, and live in `make parity`.
+
+Made pictures are compared both ways, photographs live only, since the repository holds none. The learning rates
+at which the curves stay together are low; `cases/training.py` says which and why.
+"""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,19 +40,30 @@ def test_follows_the_recorded_losses_of_stock(case):
     assert largest_deviation(found, wanted) < RELATIVE
 
 
-@pytest.fixture(scope="module")
-def live(tmp_path_factory, repository) -> Path:
-    """The curves of stock Detectron2, computed now in a process of its own."""
+def curves_of_stock(folder: Path, repository: Path, cases: list[str]) -> Path:
+    """The curves of stock Detectron2, computed now in a process of its own; returns the folder they are in."""
     assert engine_line().startswith("engine: builtin"), "parity compares the built-in engine: unset RCNNKIT_ENGINE"
-    folder = tmp_path_factory.mktemp("stock_training")
     paths = filter(None, (os.environ.get("RCNNKIT_STOCK"), os.environ.get("PYTHONPATH")))
     environment = {**os.environ, "RCNNKIT_ENGINE": "detectron2", "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.golden.record", str(folder), *training.CASES]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.golden.record", str(folder), *cases]
     result = subprocess.run(command, env=environment, cwd=repository, capture_output=True, text=True, check=False)
     if "Detectron2 is not installed" in result.stderr:
         pytest.skip("stock Detectron2 is not on the path: make parity STOCK_DETECTRON2=/folder/with/detectron2")
     assert result.returncode == 0, result.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory, repository) -> Path:
+    return curves_of_stock(tmp_path_factory.mktemp("stock_training"), repository, list(training.CASES))
+
+
+@pytest.fixture(scope="module")
+def live_on_photographs(tmp_path_factory, repository, real_data) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RCNNKIT_TEST_DATA", str(real_data))
+        folder = tmp_path_factory.mktemp("stock_photographs")
+        yield curves_of_stock(folder, repository, list(training.ON_PHOTOGRAPHS))
 
 
 @pytest.mark.parity
@@ -56,3 +72,14 @@ def live(tmp_path_factory, repository) -> Path:
 def test_follows_stock_live(case, live):
     wanted = json.loads((live / f"{case}.json").read_text())
     assert largest_deviation(training.CASES[case](), wanted) < RELATIVE
+
+
+@pytest.mark.parity
+@pytest.mark.realdata
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("case", list(training.ON_PHOTOGRAPHS))
+def test_follows_stock_live_on_photographs(case, live_on_photographs):
+    wanted = json.loads((live_on_photographs / f"{case}.json").read_text())
+    found = training.ON_PHOTOGRAPHS[case]()
+    assert all(len(curve) == training.STEPS for curve in found.values())
+    assert largest_deviation(found, wanted) < RELATIVE

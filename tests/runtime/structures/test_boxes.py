@@ -21,6 +21,16 @@ def test_convert_rotated_by_a_right_angle() -> None:
     assert BoxMode.convert([50, 60, 30, 10, 90], BoxMode.XYWHA_ABS, BoxMode.XYXY_ABS) == pytest.approx([45, 45, 55, 75])
 
 
+def test_convert_rounds_lists_to_float32() -> None:
+    # stock Detectron2's numbers; float64 sums would give 40.423456789 and 60.6
+    assert BoxMode.convert([10.123456789, 20.2, 30.3, 40.4], BoxMode.XYWH_ABS, BoxMode.XYXY_ABS) == [
+        10.123456954956055, 20.200000762939453, 40.42345428466797, 60.60000228881836
+    ]  # fmt: skip
+    assert BoxMode.convert((1, 2, 3, 4), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS) == (1, 2, 4, 6)
+    precise = BoxMode.convert(np.array([[0.1, 0.2, 0.3, 0.4]]), BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
+    assert precise.dtype == np.float64 and precise[0, 2] == 0.1 + 0.3
+
+
 def test_convert_refuses() -> None:
     with pytest.raises(AssertionError, match="Relative"):
         BoxMode.convert([0, 0, 1, 1], BoxMode.XYXY_REL, BoxMode.XYXY_ABS)

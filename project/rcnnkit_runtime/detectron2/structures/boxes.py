@@ -41,7 +41,8 @@ class BoxMode(IntEnum):
             from_mode, to_mode: formats.
 
         Returns:
-            The converted boxes in a container of the same type; the input stays as it was.
+            The converted boxes in a container of the same type; the input stays as it was. Floats of a list or tuple
+            come rounded to float32, an array and a tensor keep their precision.
 
         Raises:
             AssertionError: wrong length, or a relative format is involved.
@@ -54,7 +55,11 @@ class BoxMode(IntEnum):
         assert from_mode not in relative and to_mode not in relative, "Relative mode not yet supported!"
         if isinstance(box, (list, tuple)):
             assert len(box) in (4, 5), f"BoxMode.convert takes 4 or 5 numbers per box, got {len(box)}"
-            (converted,) = BoxMode._convert_array(np.asarray(box)[None], from_mode, to_mode).tolist()
+            values = np.asarray(box)
+            if np.issubdtype(values.dtype, np.floating):
+                # Training is sensitive: anchors inside a large object tie in IoU, or do not, by a box's last bit.
+                values = values.astype(np.float32)
+            (converted,) = BoxMode._convert_array(values[None], from_mode, to_mode).tolist()
             return type(box)(converted)
         if isinstance(box, np.ndarray):
             return BoxMode._convert_array(box, from_mode, to_mode)
