@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode as _CfgNode
 
+from detectron2.config.arithmetic import evaluate_arithmetic
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.registry import nearest_first
 
@@ -41,7 +42,8 @@ class CfgNode(_CfgNode):
 
         Args:
             filename: path or address.
-            allow_unsafe: accepted for compatibility and ignored: only plain YAML and python/tuple tags load.
+            allow_unsafe: accepted for compatibility and ignored: only plain YAML, python/tuple tags and arithmetic
+                under eval tags load.
 
         Raises:
             ValueError: the file is not YAML, not a mapping, or carries other tags; or the `_BASE_` chain is a circle.
@@ -111,7 +113,7 @@ class CfgNode(_CfgNode):
 
 
 class _ConfigLoader(yaml.SafeLoader):
-    """Safe YAML and the tag with which PyYAML itself writes tuples."""
+    """Safe YAML, the tag with which PyYAML itself writes tuples, and arithmetic in the place of `eval`."""
 
 
 def _construct_tuple(loader: yaml.SafeLoader, node: yaml.Node) -> tuple:
@@ -120,7 +122,18 @@ def _construct_tuple(loader: yaml.SafeLoader, node: yaml.Node) -> tuple:
     return tuple(loader.construct_sequence(node, deep=True))
 
 
+def _construct_arithmetic(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    arguments = loader.construct_sequence(node, deep=True) if isinstance(node, yaml.SequenceNode) else []
+    if len(arguments) != 1 or not isinstance(arguments[0], str):
+        raise yaml.constructor.ConstructorError(None, None, "eval takes a list of one text", node.start_mark)
+    try:
+        return evaluate_arithmetic(arguments[0])
+    except ValueError as error:
+        raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
+
+
 _ConfigLoader.add_constructor("tag:yaml.org,2002:python/tuple", _construct_tuple)
+_ConfigLoader.add_constructor("tag:yaml.org,2002:python/object/apply:eval", _construct_arithmetic)
 
 
 def _load_with_base(cls: type[CfgNode], filename: str, below: tuple[str, ...]) -> dict[str, Any]:
