@@ -22,7 +22,6 @@ READERS = {
     "yolo": "yolo:YoloReader",
     "masks": "mask_png:MaskPngReader",
 }
-WITHOUT_BOXES = frozenset({"deeplabcut"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +32,8 @@ class Recognition:
     reason: str
 
 
-def reader_named(name: str, *, keypoint_box_margin: float | None = None) -> Reader:
+def reader_named(name: str) -> Reader:
     """The reader of a format.
-
-    Args:
-        name: one of `READERS`.
-        keypoint_box_margin: for a format without boxes, what one grows beyond its keypoints on each side, as a fraction
-            of its longer side; None: the reader's default.
 
     Raises:
         UserError: no such format.
@@ -47,35 +41,29 @@ def reader_named(name: str, *, keypoint_box_margin: float | None = None) -> Read
     if name not in READERS:
         raise UserError(f"format {name!r} is unknown; nearest: {', '.join(nearest(name, READERS, 4))}, or auto")
     module, class_name = READERS[name].split(":")
-    reader = getattr(importlib.import_module(f"rcnnkit.data.formats.{module}"), class_name)
-    if keypoint_box_margin is not None and name in WITHOUT_BOXES:
-        return reader(box_margin=keypoint_box_margin)
-    return reader()
+    return getattr(importlib.import_module(f"rcnnkit.data.formats.{module}"), class_name)()
 
 
-def recognise(tree: Tree, *, keypoint_box_margin: float | None = None) -> list[Recognition]:
-    """The formats that the folder shows, the surest first; `keypoint_box_margin` as in `reader_named`."""
+def recognise(tree: Tree) -> list[Recognition]:
+    """The formats that the folder shows, the surest first."""
     found = []
     for name in READERS:
-        reader = reader_named(name, keypoint_box_margin=keypoint_box_margin)
+        reader = reader_named(name)
         reason = reader.recognise(tree)
         if reason is not None:
             found.append(Recognition(reader, reason))
     return found
 
 
-def choose_reader(tree: Tree, data_format: str = "auto", *, keypoint_box_margin: float | None = None) -> Recognition:
+def choose_reader(tree: Tree, data_format: str = "auto") -> Recognition:
     """The reader of a folder: the one of the named format, or the first that recognises the folder.
-
-    `keypoint_box_margin` is as in `reader_named`.
 
     Raises:
         UserError: an unknown format, or a folder in none of the known ones.
     """
     if data_format != "auto":
-        reader = reader_named(data_format, keypoint_box_margin=keypoint_box_margin)
-        return Recognition(reader, f"format {data_format} as the config says")
-    found = recognise(tree, keypoint_box_margin=keypoint_box_margin)
+        return Recognition(reader_named(data_format), f"format {data_format} as the config says")
+    found = recognise(tree)
     if not found:
         raise UserError(
             f"{tree.root}: in no known format ({', '.join(READERS)}); it holds {len(tree.files)} files, "

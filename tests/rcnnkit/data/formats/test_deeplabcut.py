@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from rcnnkit.data.formats import choose_reader, reader_named
+from rcnnkit.data.formats import choose_reader
 from rcnnkit.data.formats.deeplabcut import DeepLabCutReader, box_around
 from rcnnkit.data.labelled import ProblemLog, Skeleton
 from rcnnkit.data.tree import Tree
@@ -84,9 +84,6 @@ class TestOneAnimal:
         root = project(ONE)
         data, _ = read(root, box_margin=0.0)
         assert data.records[0]["annotations"][0]["bbox"] == [9.5, 19.5, 32, 61.5]
-        reader = reader_named("deeplabcut", keypoint_box_margin=0.5)
-        assert reader.box_margin == 0.5
-        assert choose_reader(Tree(root), keypoint_box_margin=0.5).reader.box_margin == 0.5
 
     def test_default_is_the_configs(self):
         from detectron2.config import get_cfg
