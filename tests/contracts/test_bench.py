@@ -33,6 +33,10 @@ def test_rows_of_every_measurement_with_ratios(finished):
         ("mapper", "builtin"),
         ("evaluation", "builtin"),
         ("evaluation", "pycocotools"),
+        ("registration", "builtin"),
+        ("registration", "pycocotools"),
+        ("check", "builtin"),
+        ("workers", "builtin"),
     }
     assert expected <= set(rows)
     for row in rows.values():
@@ -42,6 +46,13 @@ def test_rows_of_every_measurement_with_ratios(finished):
 
 def test_metrics_agree_with_pycocotools(finished):
     assert json.loads((finished[1] / "bench.json").read_text())["largest_metric_difference"] < 1e-9
+
+
+def test_data_of_registration_check_and_workers(finished):
+    facts = json.loads((finished[1] / "bench.json").read_text())["facts"]
+    assert facts["registration"]["builtin"] == facts["registration"]["pycocotools"] == {"images": 40, "objects": 200}
+    assert facts["check"]["builtin"]["problems"] == 0
+    assert facts["workers"]["builtin"]["workers"] == 4
 
 
 def test_page_holds_table_and_conditions(finished):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import report, sizes
 from bench.peers import Peer, interleave
+from bench.work_data import make_data_set, make_pictures
 from bench.work_evaluation import make_files
 from bench.work_mapper import find_source
 
@@ -52,6 +53,13 @@ def _plan(chosen: dict, names: list[str], scratch: Path) -> dict[str, tuple[list
         "training": ([n for n in names if n != "pycocotools"], chosen["model"], chosen["rounds"]),
         "mapper": (engines, chosen["mapper"], chosen["rounds"]),
         "evaluation": ([*engines, "pycocotools"], {"folder": str(scratch)}, chosen["evaluation"]["rounds"]),
+        "registration": (["builtin", "pycocotools"], {"folder": str(scratch / "large")}, chosen["data"]["rounds"]),
+        "check": (["builtin"], {"folder": str(scratch / "pictures")}, chosen["data"]["rounds"]),
+        "workers": (
+            ["builtin"],
+            {"folder": str(scratch / "large"), "workers": 4, "samples": chosen["data"]["samples"]},
+            1,
+        ),
     }
 
 
@@ -70,6 +78,10 @@ def measure(chosen: dict, threads: int, output: Path, only: list[str] | None = N
         plan = _plan(chosen, names, scratch)
         plan["mapper"][1].update(annotations=str(annotations), images=str(images))
         make_files(scratch, **{k: chosen["evaluation"][k] for k in ("images", "objects", "detections")})
+        if only is None or set(only) & {"registration", "workers"}:
+            make_data_set(scratch / "large", chosen["data"]["images"], chosen["data"]["objects"])
+        if only is None or "check" in only:
+            make_pictures(scratch / "pictures", chosen["data"]["pictures"])
         peers = {name: Peer(name, threads, output / f"{name}.log") for name in names}
         try:
             for work, (taking_part, options, rounds) in plan.items():
@@ -104,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = _arguments(arguments)
     chosen = json.loads(json.dumps(sizes.QUICK if args.quick else sizes.FULL))
     if args.rounds is not None:
-        chosen["rounds"] = chosen["evaluation"]["rounds"] = args.rounds
+        chosen["rounds"] = chosen["evaluation"]["rounds"] = chosen["data"]["rounds"] = args.rounds
     args.output.mkdir(parents=True, exist_ok=True)
     result = measure(chosen, args.threads, args.output, args.only)
     (args.output / "bench.json").write_text(json.dumps(result, indent=1) + "\n")

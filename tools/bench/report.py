@@ -10,6 +10,9 @@ ROWS = {
     "training": "Mask R-CNN R50-FPN, training step, two pictures",
     "mapper": "training mapper",
     "evaluation": "COCO metrics, boxes and masks",
+    "registration": "registering a COCO JSON",
+    "check": "checking JPEG images, `rcnnkit data check`",
+    "workers": "training loader, four processes, small pictures",
 }
 
 
@@ -110,7 +113,21 @@ def details(result: dict) -> str:
             f"- COCO metrics: {evaluation['images']} pictures with {evaluation['objects']} objects and "
             f"{evaluation['detections']} detections each; largest difference of any number from pycocotools: "
             f"{result['largest_metric_difference']:.1g}.",
+            _data_details(result),
         ]
+    )
+
+
+def _data_details(result: dict) -> str:
+    sizes = result["sizes"]["data"]
+    checked = result["facts"]["check"]["builtin"]["pictures_per_core_s"]
+    growth = result["facts"]["workers"]["builtin"]["largest_growth_mb"]
+    return (
+        f"- Data: a COCO JSON of {sizes['images']} images and {sizes['objects']} polygons; beside it pycocotools "
+        "parses and indexes the same file. The check looks at "
+        f"{sizes['pictures']} JPEG files of 640 × 480, {checked:.0f} a second and core. "
+        "Of four loader processes over the large data set, the memory that a process has for itself "
+        f"grows by at most {growth:.0f} MB while each maps {sizes['samples']} pictures."
     )
 
 

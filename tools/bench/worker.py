@@ -5,6 +5,13 @@ import os
 import sys
 import time
 
+# kind of work → class of ours, and of pycocotools
+DATA = {
+    "registration": ("Registration", "PycocotoolsRegistration"),
+    "check": ("Check", ""),
+    "workers": ("Workers", ""),
+}
+
 
 def _versions(peer: str) -> dict[str, str]:
     from importlib.metadata import version
@@ -32,6 +39,11 @@ def _build(peer: str, work: str, options: dict):
         from bench.work_mapper import Mapper
 
         return Mapper(**options)
+    if work in DATA:
+        from bench import work_data
+
+        own, pycocotools = DATA[work]
+        return getattr(work_data, pycocotools if peer == "pycocotools" else own)(**options)
     from bench.work_evaluation import Evaluator, Pycocotools
 
     return (Pycocotools if peer == "pycocotools" else Evaluator)(**options)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rcnnkit.data import splits
+from rcnnkit.data.cache import read_cached
 from rcnnkit.data.formats import Reader, choose_reader, recognise
 from rcnnkit.data.labelled import LabelledData, ProblemLog
 from rcnnkit.data.tree import Tree
@@ -130,7 +131,7 @@ def read_part(part: Part, problems: ProblemLog, holdout: Holdout = DEFAULT_HOLDO
     Raises:
         UserError: nothing can be read, or there are too few images to hold any out.
     """
-    data = part.reader.read(part.tree, part.split, problems)
+    data = read_cached(part.reader, part.tree, part.split, problems)
     if part.held_out is not None:
         data.records = held_out(data.records, part.held_out, holdout, part.tree.root)
         data.is_coco_file = False
