@@ -1,6 +1,7 @@
-"""Files that appear whole or not at all: written beside their place, flushed to the disk, then renamed."""
+"""Files and folders that appear whole or not at all: written beside their place, flushed to the disk, then renamed."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,8 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
+
+from rcnnkit.errors import UserError
 
 
 @contextmanager
@@ -40,3 +43,24 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
     if not fine:
         raise OSError(f"{path}: the picture could not be encoded")
     write_bytes(path, content.tobytes())
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A draft of a folder to write into, which gets its name when all is written; nothing is ever overwritten.
+
+    Raises:
+        UserError: the folder is there already and not empty, or is a file.
+    """
+    path = Path(os.path.abspath(path))
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path}: is there already, and nothing is overwritten; name a new folder or delete it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield draft
+        draft.chmod(0o755)  # mkdtemp makes it readable by its owner only
+        os.sync()
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)

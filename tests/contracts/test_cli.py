@@ -6,6 +6,7 @@ import importlib
 import pytest
 
 from detectron2.engine import default_argument_parser
+from rcnnkit.cli import data
 from rcnnkit.cli import main as cli
 from rcnnkit.engine.setup import argument_parser
 
@@ -22,10 +23,10 @@ TRAIN_NET = {
 COMMANDS = {
     "info": set(),
     "data": {"data_command", "rest"},
-    "sheet": {"--dataset", "--output", "--columns", "--rows", "--scale"},
     "quickstart": {"--output", "--device", "--config-file", "opts"},
     "compat": {"path", "--quiet"},
 }
+DATA_COMMANDS = {"check": {"path", "--format", "--images", "--split", "--json", "--fix"}}
 
 
 def arguments_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
@@ -70,3 +71,10 @@ def test_flags_of_a_command(name):
     parser = argparse.ArgumentParser()
     importlib.import_module(cli.COMMANDS[name][0]).add_arguments(parser)
     assert set(arguments_of(parser)) == COMMANDS[name]
+
+
+@pytest.mark.parametrize("name", DATA_COMMANDS)
+def test_flags_of_a_command_for_data(name):
+    parser = argparse.ArgumentParser()
+    importlib.import_module(data.COMMANDS[name][0]).add_arguments(parser)
+    assert set(arguments_of(parser)) == DATA_COMMANDS[name]

@@ -1,4 +1,4 @@
-"""`rcnnkit quickstart` and `rcnnkit sheet` on a handful of pictures: all is written, and reused the second time."""
+"""`rcnnkit quickstart` and `rcnnkit data show` on a handful of pictures: all is written, and reused the second time."""
 
 import json
 import re
@@ -90,8 +90,8 @@ def test_every_quick_config_is_found():
 
 def test_sheet(few, tmp_path, capsys):
     path = tmp_path / "sheet.png"
-    arguments = ["--dataset", NAMES[0], "--output", str(path), "--columns", "3", "--rows", "2", "--scale", "1"]
-    assert main(["sheet", *arguments]) == 0
-    assert path.is_file() and "6 pictures" in capsys.readouterr().out
-    assert main(["sheet", "--dataset", "shapes_fwe_train"]) == 2
+    arguments = ["--out", str(path), "--columns", "3", "--count", "6", "--tile", "128", "--plain"]
+    assert main(["data", "show", NAMES[0], *arguments]) == 0
+    assert path.is_file() and "6 images" in capsys.readouterr().out
+    assert main(["data", "show", "shapes_fwe_train", "--out", str(tmp_path / "other.png")]) == 2
     assert "shapes_few_train" in capsys.readouterr().err

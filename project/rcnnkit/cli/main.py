@@ -10,7 +10,6 @@ from rcnnkit.errors import UserError
 COMMANDS = {
     "info": ("rcnnkit.cli.info", "engine, versions, devices, and what to do about problems"),
     "data": ("rcnnkit.cli.data", "check, count, show, convert and split a folder of labelled images"),
-    "sheet": ("rcnnkit.cli.sheet", "draw a contact sheet of a registered data set"),
     "compat": (
         "rcnnkit.cli.compat",
         "which names of Detectron2 a project uses, and whether the built-in engine has them",

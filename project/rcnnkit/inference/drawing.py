@@ -123,6 +123,7 @@ def draw_objects(
 
     Args:
         picture: (H, W, 3) uint8 BGR.
+        class_names: of each category; an empty one is not written.
         keypoint_classes: class indices whose keypoints are drawn; all by default.
 
     Returns:
@@ -138,7 +139,10 @@ def draw_objects(
             _draw_keypoints(canvas, drawn, scale)
     for drawn in objects:  # names last: no object may cover them
         text = class_names[drawn.category] + ("" if drawn.score is None else f" {100 * drawn.score:.0f}")
-        _draw_label(canvas, text, drawn.box[0] * scale, drawn.box[1] * scale, PALETTE[drawn.category % len(PALETTE)])
+        if text:
+            _draw_label(
+                canvas, text, drawn.box[0] * scale, drawn.box[1] * scale, PALETTE[drawn.category % len(PALETTE)]
+            )
     return canvas
 
 

@@ -129,7 +129,7 @@ OBJECT = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(OBJECT, max_size=4))
 def test_reads_back_exactly(tmp_path_factory, objects):
     folder = tmp_path_factory.mktemp("exact")
