@@ -54,6 +54,16 @@ class _NewEmptyTensorOp(torch.autograd.Function):
         return grad.new_zeros(ctx.shape), None
 
 
+def channels_last_if_faster(x: Tensor) -> Tensor:
+    """Lay out (N, C, H, W) features with a pixel's channels side by side where convolutions then run faster.
+
+    That is on a CPU without gradients; the shape and the values stay. What follows keeps the layout.
+    """
+    if x.device.type == "cpu" and x.dim() == 4 and not torch.is_grad_enabled() and not torch.jit.is_tracing():
+        return x.contiguous(memory_format=torch.channels_last)
+    return x
+
+
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """``torch.cat`` that does not copy when there is a single tensor."""
     assert isinstance(tensors, (list, tuple)), f"cat takes a list or tuple of tensors, got {type(tensors)}"

@@ -13,6 +13,7 @@ from fvcore.nn import weight_init
 from torch import nn
 
 from detectron2.layers import CNNBlockBase, Conv2d, DeformConv, ModulatedDeformConv, ShapeSpec, get_norm
+from detectron2.layers.wrappers import channels_last_if_faster
 from detectron2.modeling.backbone.backbone import Backbone
 from detectron2.modeling.backbone.build import BACKBONE_REGISTRY
 
@@ -32,6 +33,8 @@ ResNetBlockBase = CNNBlockBase
 
 _BLOCKS_PER_STAGE = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3], 50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}
 _BASIC_BLOCK_DEPTHS = (18, 34)
+# Smaller images gain nothing by another layout.
+_MIN_PIXELS_CHANNELS_LAST = 1 << 15
 
 
 def _conv_norm(in_channels: int, out_channels: int, norm, **kwargs) -> Conv2d:
@@ -262,6 +265,8 @@ class ResNet(Backbone):
         """(N, C, H, W) images to the maps of ``out_features`` by name; ``linear`` is (N, num_classes)."""
         assert x.dim() == 4, f"ResNet takes an input of shape (N, C, H, W). Got {x.shape} instead!"
         outputs = {}
+        if x.shape[2] * x.shape[3] >= _MIN_PIXELS_CHANNELS_LAST:
+            x = channels_last_if_faster(x)
         x = self.stem(x)
         if "stem" in self._out_features:
             outputs["stem"] = x

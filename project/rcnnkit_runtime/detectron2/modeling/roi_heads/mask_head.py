@@ -13,6 +13,7 @@ from torch.nn.modules import module as module_hooks
 
 from detectron2.config import configurable
 from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm
+from detectron2.layers.wrappers import channels_last_if_faster
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.registry import Registry
@@ -116,7 +117,7 @@ def _tiled_mask_logits(
     """Deconvolution with kernel and stride 2, ReLU, and one row of a 1×1 convolution per box, tile by tile.
 
     Args:
-        x: (B, C, S/2, S/2)
+        x: (B, C, S/2, S/2), fastest in channels-last layout.
         deconv: C to D channels.
         weight, bias: (B, D) and (B,), the row of each box.
 
@@ -128,7 +129,7 @@ def _tiled_mask_logits(
     # channels of the product: (row in the tile, column in the tile, D)
     kernel = deconv.weight.permute(2, 3, 1, 0).reshape(4 * channels, -1, 1, 1)
     kernel_bias = None if deconv.bias is None else deconv.bias.repeat(4)
-    tiles = F.conv2d(x.contiguous(memory_format=torch.channels_last), kernel, kernel_bias).relu_()
+    tiles = F.conv2d(x, kernel, kernel_bias).relu_()
     features = tiles.permute(0, 2, 3, 1).reshape(num_boxes, height * width * 4, channels)
     logits = torch.baddbmm(bias[:, None, None], features, weight[:, :, None])
     return logits.view(num_boxes, height, width, 2, 2).transpose(2, 3).reshape(num_boxes, 1, height * 2, width * 2)
@@ -289,6 +290,7 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         weight = self.predictor.weight.flatten(1)[classes]
         bias = weight.new_zeros(len(weight)) if self.predictor.bias is None else self.predictor.bias[classes]
         if self._upsamples_by_tiles(layers, x):
+            x = channels_last_if_faster(x)
             for layer in layers[:-2]:
                 x = layer(x)
             return _tiled_mask_logits(x, self.deconv, weight, bias)
