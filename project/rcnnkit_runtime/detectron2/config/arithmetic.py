@@ -6,16 +6,17 @@ Configs of anchor sizes are written so. The text is parsed, not executed, and ma
 
 import ast
 import operator
+from collections.abc import Callable
 from typing import Any
 
-_BINARY = {
+_BINARY: dict[type[ast.operator], Callable] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
 }
-_UNARY = {ast.UAdd: operator.pos, ast.USub: operator.neg}
+_UNARY: dict[type[ast.unaryop], Callable] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
 _MAX_LENGTH, _MAX_STEPS, _MAX_EXPONENT, _MAX_VALUE = 1000, 10_000, 64, 1e15
 
 
