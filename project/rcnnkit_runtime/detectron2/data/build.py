@@ -96,6 +96,36 @@ def get_detection_dataset_dicts(
     return records
 
 
+def _batch_size_per_process(total_batch_size, single_gpu_batch_size) -> int:
+    if single_gpu_batch_size:
+        if total_batch_size:
+            raise ValueError(
+                "total_batch_size and single_gpu_batch_size say the same thing; set one and leave the other 0"
+            )
+        return single_gpu_batch_size
+    world_size = get_world_size()
+    if total_batch_size <= 0 or total_batch_size % world_size != 0:
+        raise AssertionError(
+            f"total_batch_size {total_batch_size} is not a positive multiple of the {world_size} processes"
+        )
+    return total_batch_size // world_size
+
+
+def _is_iterable(dataset, sampler) -> bool:
+    """Whether the data set gives an order of its own; then it has no sampler."""
+    iterable = isinstance(dataset, torchdata.IterableDataset)
+    if iterable and sampler is not None:
+        raise AssertionError("an iterable dataset gives its own order: leave sampler None")
+    return iterable
+
+
+def _mapped(dataset, mapper) -> Any:
+    """Records (a list or a data set) as a data set of what `mapper` makes of them."""
+    if isinstance(dataset, list):
+        dataset = DatasetFromList(dataset, copy=False)
+    return dataset if mapper is None else MapDataset(dataset, mapper)
+
+
 def build_batch_data_loader(
     dataset,
     sampler,
@@ -126,24 +156,8 @@ def build_batch_data_loader(
         prefetch_factor, persistent_workers, pin_memory, kwargs: as in torch.utils.data.DataLoader.
         seed: seed of the loader's generator, hence of its workers.
     """
-    if single_gpu_batch_size:
-        if total_batch_size:
-            raise ValueError(
-                "total_batch_size and single_gpu_batch_size say the same thing; set one and leave the other 0"
-            )
-        batch_size = single_gpu_batch_size
-    else:
-        world_size = get_world_size()
-        if total_batch_size <= 0 or total_batch_size % world_size != 0:
-            raise AssertionError(
-                f"total_batch_size {total_batch_size} is not a positive multiple of the {world_size} processes"
-            )
-        batch_size = total_batch_size // world_size
-
-    if isinstance(dataset, torchdata.IterableDataset):
-        if sampler is not None:
-            raise AssertionError("an iterable dataset gives its own order: leave sampler None")
-    else:
+    batch_size = _batch_size_per_process(total_batch_size, single_gpu_batch_size)
+    if not _is_iterable(dataset, sampler):
         dataset = ToIterableDataset(dataset, sampler, shard_chunk_size=batch_size)
 
     options: dict[str, Any] = {
@@ -278,14 +292,8 @@ def build_detection_train_loader(
     Returns:
         An iterable over list[item], or what collate_fn makes of it.
     """
-    if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
-    if mapper is not None:
-        dataset = MapDataset(dataset, mapper)
-    if isinstance(dataset, torchdata.IterableDataset):
-        if sampler is not None:
-            raise AssertionError("an iterable dataset gives its own order: leave sampler None")
-    else:
+    dataset = _mapped(dataset, mapper)
+    if not _is_iterable(dataset, sampler):
         if sampler is None:
             sampler = TrainingSampler(len(dataset))
         if not isinstance(sampler, torchdata.Sampler):
@@ -333,17 +341,11 @@ def build_detection_test_loader(
         num_workers: loader processes.
         collate_fn: list of items → batch; None leaves the list.
     """
-    if isinstance(dataset, list):
-        dataset = DatasetFromList(dataset, copy=False)
-    if mapper is not None:
-        dataset = MapDataset(dataset, mapper)
-    if isinstance(dataset, torchdata.IterableDataset):
-        if sampler is not None:
-            raise AssertionError("an iterable dataset gives its own order: leave sampler None")
-    elif sampler is None:
-        sampler = InferenceSampler(len(dataset))  # type: ignore[arg-type]
+    items = _mapped(dataset, mapper)
+    if not _is_iterable(items, sampler) and sampler is None:
+        sampler = InferenceSampler(len(items))
     return torchdata.DataLoader(
-        dataset,
+        items,
         batch_size=batch_size,
         sampler=sampler,
         drop_last=False,

@@ -98,7 +98,36 @@ class LRMultiplier(LRScheduler):
         return [base_lr * factor for base_lr in self.base_lrs]
 
 
-class WarmupMultiStepLR(LRScheduler):
+class _WarmedUpLR(LRScheduler):
+    """What both deprecated schedules share: the factor of the warm-up over their own decay."""
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        warmup_factor: float,
+        warmup_iters: int,
+        warmup_method: str,
+        last_epoch: int,
+    ) -> None:
+        logger.warning(f"{type(self).__name__} is deprecated; use LRMultiplier with an fvcore ParamScheduler.")
+        self.warmup_factor = warmup_factor
+        self.warmup_iters = warmup_iters
+        self.warmup_method = warmup_method
+        super().__init__(optimizer, last_epoch)
+
+    def _decay(self) -> float:
+        """The factor of the base rates without warm-up."""
+        raise NotImplementedError
+
+    def get_lr(self) -> list[Any]:
+        warmup = _get_warmup_factor_at_iter(self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor)
+        return [base_lr * warmup * self._decay() for base_lr in self.base_lrs]
+
+    def _compute_values(self) -> list[Any]:
+        return self.get_lr()
+
+
+class WarmupMultiStepLR(_WarmedUpLR):
     """Step decay after a warm-up, counted in iterations. Kept for older projects; see `LRMultiplier`."""
 
     def __init__(
@@ -111,26 +140,17 @@ class WarmupMultiStepLR(LRScheduler):
         warmup_method: str = "linear",
         last_epoch: int = -1,
     ) -> None:
-        logger.warning("WarmupMultiStepLR is deprecated; use LRMultiplier with an fvcore ParamScheduler.")
         if list(milestones) != sorted(milestones):
             raise ValueError(f"Milestones should be a list of increasing integers. Got {milestones}")
         self.milestones = milestones
         self.gamma = gamma
-        self.warmup_factor = warmup_factor
-        self.warmup_iters = warmup_iters
-        self.warmup_method = warmup_method
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
 
-    def get_lr(self) -> list[Any]:
-        warmup = _get_warmup_factor_at_iter(self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor)
-        decay = self.gamma ** bisect_right(self.milestones, self.last_epoch)
-        return [base_lr * warmup * decay for base_lr in self.base_lrs]
-
-    def _compute_values(self) -> list[Any]:
-        return self.get_lr()
+    def _decay(self) -> float:
+        return self.gamma ** bisect_right(self.milestones, self.last_epoch)
 
 
-class WarmupCosineLR(LRScheduler):
+class WarmupCosineLR(_WarmedUpLR):
     """Cosine decay to zero after a warm-up, counted in iterations. Kept for older projects; see `LRMultiplier`."""
 
     def __init__(
@@ -142,20 +162,11 @@ class WarmupCosineLR(LRScheduler):
         warmup_method: str = "linear",
         last_epoch: int = -1,
     ) -> None:
-        logger.warning("WarmupCosineLR is deprecated; use LRMultiplier with an fvcore ParamScheduler.")
         self.max_iters = max_iters
-        self.warmup_factor = warmup_factor
-        self.warmup_iters = warmup_iters
-        self.warmup_method = warmup_method
-        super().__init__(optimizer, last_epoch)
+        super().__init__(optimizer, warmup_factor, warmup_iters, warmup_method, last_epoch)
 
-    def get_lr(self) -> list[Any]:
-        warmup = _get_warmup_factor_at_iter(self.warmup_method, self.last_epoch, self.warmup_iters, self.warmup_factor)
-        cosine = 0.5 * (1.0 + math.cos(math.pi * self.last_epoch / self.max_iters))
-        return [base_lr * warmup * cosine for base_lr in self.base_lrs]
-
-    def _compute_values(self) -> list[Any]:
-        return self.get_lr()
+    def _decay(self) -> float:
+        return 0.5 * (1.0 + math.cos(math.pi * self.last_epoch / self.max_iters))
 
 
 def _get_warmup_factor_at_iter(method: str, iter: int, warmup_iters: int, warmup_factor: float) -> float:

@@ -108,6 +108,14 @@ def _get_global_gloo_group():
     return dist.group.WORLD
 
 
+def _gathering_group(group) -> tuple[Any, int]:
+    """The group that gathers objects (default a gloo group of all processes), and its size."""
+    if get_world_size() == 1:
+        return group, 1
+    group = _get_global_gloo_group() if group is None else group
+    return group, dist.get_world_size(group)
+
+
 def all_gather(data: Any, group=None) -> list[Any]:
     """Collect one picklable object of every process, in every process.
 
@@ -118,10 +126,7 @@ def all_gather(data: Any, group=None) -> list[Any]:
     Returns:
         The objects in the order of ranks.
     """
-    if get_world_size() == 1:
-        return [data]
-    group = _get_global_gloo_group() if group is None else group
-    size = dist.get_world_size(group)
+    group, size = _gathering_group(group)
     if size == 1:
         return [data]
     gathered: list[Any] = [None] * size
@@ -137,10 +142,7 @@ def gather(data: Any, dst: int = 0, group=None) -> list[Any]:
         dst: the receiving rank.
         group: a CPU (gloo) process group; all processes by default.
     """
-    if get_world_size() == 1:
-        return [data]
-    group = _get_global_gloo_group() if group is None else group
-    size = dist.get_world_size(group)
+    group, size = _gathering_group(group)
     if size == 1:
         return [data]
     if dist.get_rank() != dst:

@@ -157,6 +157,28 @@ def _moved_keypoints(keypoints: Sequence[float], shift: float) -> list[float]:
     return [value + shift if position % 3 != 2 else value for position, value in enumerate(keypoints)]
 
 
+def _object_of(ann: dict, image: dict, keys: Sequence[str], id_map: dict | None, json_file: str) -> dict | None:
+    """A record's annotation from the file's; None where it has polygons and none of them is usable."""
+    _require(ann, ("bbox", "category_id"), json_file, "annotation")
+    _check_numbers(ann, json_file)
+    obj = {key: ann[key] for key in keys if key in ann}
+    if ann.get("segmentation"):
+        obj["segmentation"] = _usable_segmentation(ann, image, json_file)
+        if obj["segmentation"] is None:
+            return None
+    if obj.get("keypoints"):
+        obj["keypoints"] = _moved_keypoints(obj["keypoints"], 0.5)
+    obj["bbox_mode"] = BoxMode.XYWH_ABS
+    if id_map is not None:
+        if obj["category_id"] not in id_map:
+            raise ValueError(
+                f"{json_file}: annotation with id {ann.get('id')} has category_id {obj['category_id']}, "
+                f"which is not in the list of categories ({sorted(id_map)[:10]} …)"
+            )
+        obj["category_id"] = id_map[obj["category_id"]]
+    return obj
+
+
 def load_coco_json(json_file, image_root, dataset_name=None, extra_annotation_keys=None):
     """Read a COCO instance or keypoint file into records.
 
@@ -183,7 +205,7 @@ def load_coco_json(json_file, image_root, dataset_name=None, extra_annotation_ke
     images = _index_images(content["images"], json_file)
     _check_annotations(content["annotations"], images, json_file)
     id_map = None if dataset_name is None else _contiguous_ids(content["categories"], dataset_name, json_file)
-    keys = ["iscrowd", "bbox", "keypoints", "category_id", *(extra_annotation_keys or [])]
+    keys = ("iscrowd", "bbox", "keypoints", "category_id", *(extra_annotation_keys or []))
 
     records = {
         image_id: {
@@ -197,25 +219,11 @@ def load_coco_json(json_file, image_root, dataset_name=None, extra_annotation_ke
     }
     num_without_mask = 0
     for ann in content["annotations"]:
-        _require(ann, ("bbox", "category_id"), json_file, "annotation")
-        _check_numbers(ann, json_file)
-        obj = {key: ann[key] for key in keys if key in ann}
-        if ann.get("segmentation"):
-            obj["segmentation"] = _usable_segmentation(ann, images[ann["image_id"]], json_file)
-            if obj["segmentation"] is None:
-                num_without_mask += 1
-                continue
-        if obj.get("keypoints"):
-            obj["keypoints"] = _moved_keypoints(obj["keypoints"], 0.5)
-        obj["bbox_mode"] = BoxMode.XYWH_ABS
-        if id_map is not None:
-            if obj["category_id"] not in id_map:
-                raise ValueError(
-                    f"{json_file}: annotation with id {ann.get('id')} has category_id {obj['category_id']}, "
-                    f"which is not in the list of categories ({sorted(id_map)[:10]} …)"
-                )
-            obj["category_id"] = id_map[obj["category_id"]]
-        records[ann["image_id"]]["annotations"].append(obj)
+        obj = _object_of(ann, images[ann["image_id"]], keys, id_map, json_file)
+        if obj is None:
+            num_without_mask += 1
+        else:
+            records[ann["image_id"]]["annotations"].append(obj)
     logger.info(f"{json_file}: {len(records)} images with COCO annotations")
     if num_without_mask:
         logger.warning(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 import torch
@@ -22,6 +22,14 @@ logger = logging.getLogger(__name__)
 
 def _shared_seed(seed: int | None) -> int:
     return int(comm.shared_random_seed() if seed is None else seed)
+
+
+def _endless(seed: int, indices_of_round: Callable[[torch.Generator], torch.Tensor]) -> Iterator[int]:
+    """Round after round of indices, all drawn from one generator."""
+    generator = torch.Generator()
+    generator.manual_seed(seed)
+    while True:
+        yield from indices_of_round(generator).tolist()
 
 
 class TrainingSampler(Sampler):
@@ -48,13 +56,10 @@ class TrainingSampler(Sampler):
         yield from islice(self._infinite_indices(), self._rank, None, self._world_size)
 
     def _infinite_indices(self) -> Iterator[int]:
-        generator = torch.Generator()
-        generator.manual_seed(self._seed)
-        while True:
-            if self._shuffle:
-                yield from torch.randperm(self._size, generator=generator).tolist()
-            else:
-                yield from range(self._size)
+        def indices(generator: torch.Generator) -> torch.Tensor:
+            return torch.randperm(self._size, generator=generator) if self._shuffle else torch.arange(self._size)
+
+        return _endless(self._seed, indices)
 
 
 class RandomSubsetTrainingSampler(TrainingSampler):
@@ -95,14 +100,11 @@ class RandomSubsetTrainingSampler(TrainingSampler):
         )
 
     def _infinite_indices(self) -> Iterator[int]:
-        generator = torch.Generator()
-        generator.manual_seed(self._seed)
-        while True:
-            if self._shuffle:
-                order = torch.randperm(self._size_subset, generator=generator)
-                yield from self._indexes_subset[order].tolist()
-            else:
-                yield from self._indexes_subset.tolist()
+        def indices(generator: torch.Generator) -> torch.Tensor:
+            subset = self._indexes_subset
+            return subset[torch.randperm(self._size_subset, generator=generator)] if self._shuffle else subset
+
+        return _endless(self._seed, indices)
 
 
 class RepeatFactorTrainingSampler(Sampler):
@@ -155,13 +157,11 @@ class RepeatFactorTrainingSampler(Sampler):
         yield from islice(self._infinite_indices(), self._rank, None, self._world_size)
 
     def _infinite_indices(self) -> Iterator[int]:
-        generator = torch.Generator()
-        generator.manual_seed(self._seed)
-        while True:
-            indices = self._get_epoch_indices(generator)
-            if self._shuffle:
-                indices = indices[torch.randperm(len(indices), generator=generator)]
-            yield from indices.tolist()
+        def indices(generator: torch.Generator) -> torch.Tensor:
+            repeated = self._get_epoch_indices(generator)
+            return repeated[torch.randperm(len(repeated), generator=generator)] if self._shuffle else repeated
+
+        return _endless(self._seed, indices)
 
 
 class InferenceSampler(Sampler):

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from detectron2.layers import move_device_like, nonzero_tuple
+from detectron2.layers import nonzero_tuple
 from detectron2.modeling.backbone import Backbone
-from detectron2.modeling.meta_arch.rcnn import _batch_images, _output_size, _register_pixel_statistics, _to_rgb
+from detectron2.modeling.meta_arch.rcnn import NormalizesPixels, _batch_images, _output_size, _to_rgb
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage
@@ -26,10 +26,9 @@ def permute_to_N_HWA_K(tensor: torch.Tensor, K: int) -> torch.Tensor:
     return tensor.unflatten(1, (-1, K)).permute(0, 3, 4, 1, 2).flatten(1, 3)
 
 
-class DenseDetector(nn.Module):
+class DenseDetector(NormalizesPixels):
     """Backbone and head; a subclass adds `forward_training` and `forward_inference`."""
 
-    pixel_mean: torch.Tensor
     box2box_transform: Any
     input_format: str
 
@@ -58,14 +57,7 @@ class DenseDetector(nn.Module):
             self.head_in_features = sorted(shapes, key=lambda name: shapes[name].stride or 0)
         else:
             self.head_in_features = head_in_features
-        _register_pixel_statistics(self, pixel_mean, pixel_std)
-
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
-
-    def _move_to_current_device(self, x: torch.Tensor) -> torch.Tensor:
-        return move_device_like(x, self.pixel_mean)
+        self._register_pixel_statistics(pixel_mean, pixel_std)
 
     def preprocess_image(self, batched_inputs: list[dict[str, torch.Tensor]]) -> ImageList:
         """Normalises, pads and batches the images."""

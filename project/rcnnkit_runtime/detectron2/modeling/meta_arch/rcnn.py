@@ -28,13 +28,26 @@ __all__ = ["GeneralizedRCNN", "ProposalNetwork"]
 _MAX_VISUALIZED_PROPOSALS = 20
 
 
-def _register_pixel_statistics(model: nn.Module, pixel_mean: tuple[float, ...], pixel_std: tuple[float, ...]) -> None:
-    """Buffers of shape (C, 1, 1) that stay out of the state dict."""
-    model.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
-    model.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
-    assert model.pixel_mean.shape == model.pixel_std.shape, (
-        f"PIXEL_MEAN and PIXEL_STD need one value per channel each, got {list(pixel_mean)} and {list(pixel_std)}"
-    )
+class NormalizesPixels(nn.Module):
+    """A model that normalises its images, and lives where its pixel mean does."""
+
+    pixel_mean: torch.Tensor
+    pixel_std: torch.Tensor
+
+    def _register_pixel_statistics(self, pixel_mean: tuple[float, ...], pixel_std: tuple[float, ...]) -> None:
+        """Buffers of shape (C, 1, 1) that stay out of the state dict."""
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        assert self.pixel_mean.shape == self.pixel_std.shape, (
+            f"PIXEL_MEAN and PIXEL_STD need one value per channel each, got {list(pixel_mean)} and {list(pixel_std)}"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def _move_to_current_device(self, x: torch.Tensor) -> torch.Tensor:
+        return move_device_like(x, self.pixel_mean)
 
 
 def _batch_images(model, batched_inputs: list[dict]) -> ImageList:
@@ -61,10 +74,9 @@ def _to_rgb(image: torch.Tensor, input_format: str) -> np.ndarray:
 
 
 @META_ARCH_REGISTRY.register()
-class GeneralizedRCNN(nn.Module):
+class GeneralizedRCNN(NormalizesPixels):
     """Per-image feature extraction, region proposals, per-region prediction."""
 
-    pixel_mean: torch.Tensor
     roi_heads: Any
 
     @configurable
@@ -97,7 +109,7 @@ class GeneralizedRCNN(nn.Module):
         self.vis_period = vis_period
         if vis_period > 0:
             assert input_format is not None, "input_format is required for visualization!"
-        _register_pixel_statistics(self, pixel_mean, pixel_std)
+        self._register_pixel_statistics(pixel_mean, pixel_std)
 
     @classmethod
     def from_config(cls, cfg) -> dict:
@@ -111,13 +123,6 @@ class GeneralizedRCNN(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
-
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
-
-    def _move_to_current_device(self, x: torch.Tensor) -> torch.Tensor:
-        return move_device_like(x, self.pixel_mean)
 
     def visualize_training(self, batched_inputs: list[dict], proposals: list[Instances]) -> None:
         """Puts ground truth beside the best proposals of the batch's first image into the event storage."""
@@ -213,10 +218,8 @@ class GeneralizedRCNN(nn.Module):
 
 
 @META_ARCH_REGISTRY.register()
-class ProposalNetwork(nn.Module):
+class ProposalNetwork(NormalizesPixels):
     """Backbone and proposal generator only."""
-
-    pixel_mean: torch.Tensor
 
     @configurable
     def __init__(
@@ -232,7 +235,7 @@ class ProposalNetwork(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.proposal_generator = proposal_generator
-        _register_pixel_statistics(self, pixel_mean, pixel_std)
+        self._register_pixel_statistics(pixel_mean, pixel_std)
 
     @classmethod
     def from_config(cls, cfg) -> dict:
@@ -243,13 +246,6 @@ class ProposalNetwork(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
-
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
-
-    def _move_to_current_device(self, x: torch.Tensor) -> torch.Tensor:
-        return move_device_like(x, self.pixel_mean)
 
     def forward(self, batched_inputs: list[dict]):
         """

@@ -11,7 +11,8 @@ from fvcore.nn import weight_init
 from torch import nn
 
 from detectron2.config import configurable
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads.conv_stack import add_conv_stack
 from detectron2.utils.registry import Registry
 
 __all__ = ["FastRCNNConvFCHead", "ROI_BOX_HEAD_REGISTRY", "build_box_head"]
@@ -40,24 +41,10 @@ class FastRCNNConvFCHead(nn.Sequential):
         if len(conv_dims) + len(fc_dims) == 0:
             raise ValueError("FastRCNNConvFCHead: needs a layer; set ROI_BOX_HEAD.NUM_CONV or NUM_FC above 0")
 
-        channels: Any = input_shape.channels
         height: Any = input_shape.height
         width: Any = input_shape.width
-        self.conv_norm_relus: list[nn.Module] = []
-        for number, dim in enumerate(conv_dims, start=1):
-            conv = Conv2d(
-                channels,
-                dim,
-                kernel_size=3,
-                padding=1,
-                bias=not conv_norm,
-                norm=get_norm(conv_norm, dim),
-                activation=nn.ReLU(),
-            )
-            weight_init.c2_msra_fill(conv)
-            self.add_module(f"conv{number}", conv)
-            self.conv_norm_relus.append(conv)
-            channels = dim
+        self.conv_norm_relus = add_conv_stack(self, "conv", input_shape.channels, conv_dims, conv_norm)
+        channels: Any = conv_dims[-1] if conv_dims else input_shape.channels
 
         self._output_shape = ShapeSpec(channels=channels, height=height, width=width)
         self.fcs: list[nn.Module] = []

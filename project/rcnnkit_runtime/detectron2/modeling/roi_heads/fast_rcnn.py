@@ -191,14 +191,17 @@ class FastRCNNOutputLayers(nn.Module):
         self.use_sigmoid_ce = use_sigmoid_ce
         self.fed_loss_num_classes = fed_loss_num_classes
         if use_fed_loss:
-            if not use_sigmoid_ce:
-                raise ValueError("The federated loss needs sigmoid cross-entropy: set ROI_BOX_HEAD.USE_SIGMOID_CE True")
-            if get_fed_loss_cls_weights is None:
-                raise ValueError("The federated loss needs get_fed_loss_cls_weights, which returns the class weights")
-            weights = get_fed_loss_cls_weights()
-            if len(weights) != num_classes:
-                raise ValueError(f"get_fed_loss_cls_weights gave {len(weights)} weights for {num_classes} classes")
-            self.register_buffer("fed_loss_cls_weights", weights)
+            self._register_fed_loss_cls_weights(get_fed_loss_cls_weights)
+
+    def _register_fed_loss_cls_weights(self, get_weights: Callable[[], torch.Tensor] | None) -> None:
+        if not self.use_sigmoid_ce:
+            raise ValueError("The federated loss needs sigmoid cross-entropy: set ROI_BOX_HEAD.USE_SIGMOID_CE True")
+        if get_weights is None:
+            raise ValueError("The federated loss needs get_fed_loss_cls_weights, which returns the class weights")
+        weights = get_weights()
+        if len(weights) != self.num_classes:
+            raise ValueError(f"get_fed_loss_cls_weights gave {len(weights)} weights for {self.num_classes} classes")
+        self.register_buffer("fed_loss_cls_weights", weights)
 
     @classmethod
     def from_config(cls, cfg, input_shape: ShapeSpec) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Shape letters: N images, Ri boxes of image i, Gi objects of image i, K foregroun
 Boxes are absolute pixels XYXY. Name prefixes: gt_ truth, pred_ predicted.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -37,6 +38,15 @@ __all__ = [
     "select_foreground_proposals",
     "select_proposals_with_visible_keypoints",
 ]
+
+
+def _branch_after_box(
+    name: str, cfg, head_cfg, build_head: Callable[..., nn.Module], input_shape: dict[str, ShapeSpec]
+) -> dict[str, Any]:
+    """The arguments of StandardROIHeads for a branch on detected boxes: its features' names, pooler and head."""
+    in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
+    pooler, shape = build_branch_pooler(head_cfg, in_features, input_shape)
+    return {f"{name}_in_features": in_features, f"{name}_pooler": pooler, f"{name}_head": build_head(cfg, shape)}
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -134,25 +144,13 @@ class StandardROIHeads(ROIHeads):
     def _init_mask_head(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         if not cfg.MODEL.MASK_ON:
             return {}
-        in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        pooler, shape = build_branch_pooler(cfg.MODEL.ROI_MASK_HEAD, in_features, input_shape)
-        return {
-            "mask_in_features": in_features,
-            "mask_pooler": pooler,
-            "mask_head": build_mask_head(cfg, shape),
-        }
+        return _branch_after_box("mask", cfg, cfg.MODEL.ROI_MASK_HEAD, build_mask_head, input_shape)
 
     @classmethod
     def _init_keypoint_head(cls, cfg, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         if not cfg.MODEL.KEYPOINT_ON:
             return {}
-        in_features = cfg.MODEL.ROI_HEADS.IN_FEATURES
-        pooler, shape = build_branch_pooler(cfg.MODEL.ROI_KEYPOINT_HEAD, in_features, input_shape)
-        return {
-            "keypoint_in_features": in_features,
-            "keypoint_pooler": pooler,
-            "keypoint_head": build_keypoint_head(cfg, shape),
-        }
+        return _branch_after_box("keypoint", cfg, cfg.MODEL.ROI_KEYPOINT_HEAD, build_keypoint_head, input_shape)
 
     def forward(
         self,
