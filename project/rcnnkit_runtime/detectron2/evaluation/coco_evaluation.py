@@ -13,7 +13,6 @@ import itertools
 import json
 import logging
 import os
-import pickle
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,14 +26,13 @@ from tabulate import tabulate
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.datasets.coco import convert_to_coco_json
-from detectron2.structures import BoxMode
-from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import create_small_table
 from detectron2.utils.whole_file import write_whole
 
 from .box_proposals import _evaluate_box_proposals
 from .coco_predictions import instances_to_coco_json, results_for_task, to_dataset_categories
+from .collected_predictions import gathered, prediction_of, proposal_recalls, save_box_proposals, save_predictions
 from .evaluator import DatasetEvaluator
 from .fast_eval_api import COCOeval_opt
 
@@ -132,12 +130,7 @@ class COCOEvaluator(DatasetEvaluator):
                 `pred_masks`, `pred_keypoints`, in pixels of the original image) or `proposals`.
         """
         for record, output in zip(inputs, outputs):
-            prediction: dict[str, Any] = {"image_id": record["image_id"]}
-            if "instances" in output:
-                instances = output["instances"].to(self._cpu_device)
-                prediction["instances"] = instances_to_coco_json(instances, record["image_id"])
-            if "proposals" in output:
-                prediction["proposals"] = output["proposals"].to(self._cpu_device)
+            prediction = prediction_of(record, output, self._cpu_device, instances_to_coco_json)
             if len(prediction) > 1:
                 self._predictions.append(prediction)
 
@@ -151,22 +144,16 @@ class COCOEvaluator(DatasetEvaluator):
             `{"bbox": {"AP": ..., "AP50": ..., ...}, "segm": ..., "keypoints": ...}` in percent, NaN for what has no
             ground truth; in other processes than the main one an empty dict.
         """
-        predictions = self._predictions
-        if self._distributed:
-            comm.synchronize()
-            gathered = comm.gather(predictions, dst=0)
-            if not comm.is_main_process():
-                return {}
-            predictions = list(itertools.chain(*gathered))
+        predictions = gathered(self._predictions, self._distributed)
+        if predictions is None:
+            return {}
 
         if len(predictions) == 0:
             self._logger.warning("[COCOEvaluator] Did not receive valid predictions.")
             return {}
 
         if self._output_dir:
-            PathManager.mkdirs(self._output_dir)
-            path = os.path.join(self._output_dir, "instances_predictions.pth")
-            write_whole(path, lambda file: torch.save(predictions, file))
+            save_predictions(self._output_dir, predictions)
 
         self._results: OrderedDict[str, dict[str, float]] = OrderedDict()
         if "proposals" in predictions[0]:
@@ -228,26 +215,14 @@ class COCOEvaluator(DatasetEvaluator):
     def _eval_box_proposals(self, predictions: Sequence[dict[str, Any]]) -> None:
         """Evaluate box proposals; AR of 100 and 1000 proposals goes to `self._results["box_proposals"]`."""
         if self._output_dir:
-            proposals = [prediction["proposals"] for prediction in predictions]
-            content = {
-                "boxes": [proposal.proposal_boxes.tensor.numpy() for proposal in proposals],
-                "objectness_logits": [proposal.objectness_logits.numpy() for proposal in proposals],
-                "ids": [prediction["image_id"] for prediction in predictions],
-                "bbox_mode": BoxMode.XYXY_ABS.value,
-            }
-            path = os.path.join(self._output_dir, "box_proposals.pkl")
-            write_whole(path, lambda file: pickle.dump(content, file))
+            save_box_proposals(self._output_dir, predictions)
 
         if not self._do_evaluation:
             self._logger.info("Annotations are not available for evaluation.")
             return
 
         self._logger.info("Evaluating bbox proposals ...")
-        results = {}
-        for limit in (100, 1000):
-            for area, suffix in {"all": "", "small": "s", "medium": "m", "large": "l"}.items():
-                stats = _evaluate_box_proposals(predictions, self._coco_api, area=area, limit=limit)
-                results[f"AR{suffix}@{limit:d}"] = float(stats["ar"].item() * 100)
+        results = proposal_recalls(predictions, self._coco_api, _evaluate_box_proposals)
         self._logger.info("Proposal metrics: \n" + create_small_table(results))
         self._results["box_proposals"] = results
 
