@@ -56,18 +56,23 @@ def check_objects(data: LabelledData, places: Places) -> Iterator[Problem]:
 
 def duplicate_objects(annotations: Iterable[dict]) -> list[tuple[dict, dict]]:
     """The objects that repeat an earlier one, each with that one."""
-    seen: dict[tuple, dict] = {}
+    seen: dict[tuple, list[dict]] = defaultdict(list)
     pairs = []
     for annotation in annotations:
         box = box_of(annotation)
         if any(side != side for side in box):
             continue
-        shape = repr(annotation.get("segmentation")), repr(annotation.get("keypoints"))
-        key = (annotation["category_id"], annotation.get("iscrowd", 0), *(round(side, 1) for side in box), *shape)
-        first = seen.setdefault(key, annotation)
-        if first is not annotation:
+        key = (annotation["category_id"], annotation.get("iscrowd", 0), *(round(side, 1) for side in box))
+        first = next((other for other in seen[key] if _same_shape(annotation, other)), None)
+        if first is None:
+            seen[key].append(annotation)
+        else:
             pairs.append((annotation, first))
     return pairs
+
+
+def _same_shape(first: dict, second: dict) -> bool:
+    return all(first.get(field) == second.get(field) for field in ("segmentation", "keypoints"))
 
 
 def same_content(files: Iterable[Path]) -> list[list[Path]]:

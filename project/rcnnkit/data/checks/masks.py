@@ -5,13 +5,14 @@ Format of run lengths: https://github.com/cocodataset/cocoapi, common/maskApi.h.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from pycocotools import mask as run_lengths
 
 from rcnnkit.data.checks.places import Places, box_of
-from rcnnkit.data.checks.polygons import polygon_kinds
+from rcnnkit.data.checks.polygons import list_kind
 from rcnnkit.data.coco_segmentation import segmentation_problem
 from rcnnkit.data.labelled import WARNING, LabelledData, Problem
 
@@ -31,7 +32,7 @@ def check_masks(data: LabelledData, places: Places) -> Iterator[Problem]:
             if kind:
                 yield places.of_object(kind, record, annotation, "segmentation", value, advice)
                 continue
-            extent, box = mask_extent(segmentation), np.array(box_of(annotation))
+            extent, box = mask_extent(segmentation), box_of(annotation)
             if extent is not None and disagrees(box, extent):
                 advice = f"the mask reaches over {[round(float(side), 1) for side in extent]}, x0 y0 x1 y1; "
                 advice += "draw the box around the mask, or delete the one that is wrong"
@@ -67,34 +68,32 @@ def compressed(segmentation: dict) -> dict:
     return segmentation
 
 
-def mask_extent(segmentation) -> np.ndarray | None:
-    """The box around a mask that `mask_problem` finds no fault with, absolute pixels XYXY (4,).
+def mask_extent(segmentation) -> tuple[float, float, float, float] | None:
+    """The box around a mask that `mask_problem` finds no fault with, absolute pixels XYXY.
 
     None where it has no pixel, or no polygon that can be drawn.
     """
     if isinstance(segmentation, dict):
-        x, y, width, height = run_lengths.toBbox(compressed(segmentation))
-        return np.array([x, y, x + width, y + height]) if width * height else None
-    usable = [
-        np.asarray(polygon, float).reshape(-1, 2)
-        for polygon, kind in zip(segmentation, polygon_kinds(segmentation, None, None), strict=True)
-        if kind in ("", "polygon-crossing", "polygon-empty")
-    ]
+        x0, y0, width, height = run_lengths.toBbox(compressed(segmentation)).tolist()
+        return (x0, y0, x0 + width, y0 + height) if width * height else None
+    usable = [polygon for polygon in segmentation if not list_kind(polygon)]
     if not usable:
         return None
-    points = np.concatenate(usable)
-    return np.concatenate([points.min(0), points.max(0)])
+    x = [value for polygon in usable for value in polygon[::2]]
+    y = [value for polygon in usable for value in polygon[1::2]]
+    return min(x), min(y), max(x), max(y)
 
 
-def disagrees(box: np.ndarray, extent: np.ndarray) -> bool:
-    """Whether a box (4,) XYXY is not the one around a mask, whose extent is (4,) XYXY.
+def disagrees(box: Sequence[float], extent: Sequence[float]) -> bool:
+    """Whether a box is not the one around a mask, whose extent is XYXY as well.
 
     A box without area or with impossible numbers is judged elsewhere.
     """
-    sides = box[2:] - box[:2]
-    if not np.isfinite(box).all() or (sides <= 0).any():
+    width, height = box[2] - box[0], box[3] - box[1]
+    if not all(map(math.isfinite, box)) or width <= 0 or height <= 0:
         return False
-    return bool(np.abs(box - extent).max() > DISAGREE_PIXELS + DISAGREE_SHARE * sides.max())
+    apart = max(abs(side - other) for side, other in zip(box, extent, strict=True))
+    return apart > DISAGREE_PIXELS + DISAGREE_SHARE * max(width, height)
 
 
 def check_overlaps(data: LabelledData, places: Places) -> Iterator[Problem]:

@@ -54,7 +54,7 @@ def polygon_kinds(polygons: Sequence, width: float | None, height: float | None)
         polygons: flat lists, or whatever was written in their place.
         width, height: of the image; None: unknown.
     """
-    kinds = [_list_kind(polygon) for polygon in polygons]
+    kinds = [list_kind(polygon) for polygon in polygons]
     fine = [row for row, kind in enumerate(kinds) if not kind]
     if not fine:
         return kinds
@@ -66,17 +66,19 @@ def polygon_kinds(polygons: Sequence, width: float | None, height: float | None)
     rings = shapely.linearrings(flat, indices=np.repeat(np.arange(len(points)), [len(polygon) for polygon in points]))
     with np.errstate(over="ignore", invalid="ignore"):  # absurd numbers are told as outside
         simple = shapely.is_simple(rings)
-    for row, outline, far, is_simple in zip(fine, points, beyond, simple, strict=True):
+    areas = _signed_areas(flat, starts)
+    for row, outline, far, is_simple, area in zip(fine, points, beyond, simple, areas, strict=True):
         if far > OUTSIDE_PIXELS:
             kinds[row] = "polygon-outside"
         elif not is_simple and crosses_itself(outline):
             kinds[row] = "polygon-crossing"
-        elif abs(signed_area(outline)) == 0:
+        elif area == 0:
             kinds[row] = "polygon-empty"
     return kinds
 
 
-def _list_kind(polygon) -> str:
+def list_kind(polygon) -> str:
+    """What keeps a list from being a polygon: `polygon-unreadable`, `-odd` or `-short`; empty where nothing does."""
     try:
         finite = isinstance(polygon, list | tuple) and all(map(math.isfinite, polygon))
     except (TypeError, OverflowError):
@@ -88,10 +90,14 @@ def _list_kind(polygon) -> str:
     return "polygon-short" if len({*zip(polygon[::2], polygon[1::2])}) < 3 else ""
 
 
-def signed_area(points: np.ndarray) -> float:
-    """Area of a polygon (V, 2) by the shoelace formula, in square pixels; what runs the other way round is negative."""
-    x, y = (points - points[0]).T  # near zero: far from the origin the products would lose their last digits
-    return 0.5 * float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))
+def _signed_areas(flat: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Areas of polygons whose points (N, 2) follow one another, by the shoelace formula, in square pixels."""
+    lengths = np.diff(starts, append=len(flat))
+    near = flat - np.repeat(flat[starts], lengths, axis=0)  # far from the origin the products would lose digits
+    following = np.roll(near, -1, axis=0)
+    following[starts + lengths - 1] = 0  # each first point, which is the origin now
+    with np.errstate(over="ignore", invalid="ignore"):
+        return 0.5 * np.add.reduceat(near[:, 0] * following[:, 1] - near[:, 1] * following[:, 0], starts)
 
 
 def crosses_itself(points: np.ndarray) -> bool:
@@ -100,6 +106,6 @@ def crosses_itself(points: np.ndarray) -> bool:
     What lies within an odd number of turns of the outline is compared with the signed area, in which loops that run
     against the outline subtract. Outlines that only touch themselves give the same.
     """
-    signed = abs(signed_area(points))
+    signed = abs(_signed_areas(points, np.array([0]))[0])
     inside = shapely.make_valid(shapely.Polygon(points)).area
-    return abs(inside - signed) > max(CROSSING_PIXELS, CROSSING_SHARE * max(inside, signed))
+    return bool(abs(inside - signed) > max(CROSSING_PIXELS, CROSSING_SHARE * max(inside, signed)))

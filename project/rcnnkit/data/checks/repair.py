@@ -165,7 +165,7 @@ def _repair_box(result: dict, width: int, height: int, note: Callable[[str], Non
     box = np.array(box_of(result))
     kind = str(box_kinds(box[None], np.array([[width, height]], float))[0])
     extent = _usable_extent(result.get("segmentation"), width, height)
-    if not kind and (extent is None or not disagrees(box, extent)):
+    if not kind and (extent is None or not disagrees(box.tolist(), extent.tolist())):
         return True
     written = shown(result.get("bbox"))
     if extent is not None:
@@ -188,10 +188,10 @@ def _usable_extent(segmentation, width: int, height: int) -> np.ndarray | None:
     """The box around a mask within the image; None where the mask is none, or not of this image."""
     if segmentation is None or mask_problem(segmentation, width, height)[0]:
         return None
-    extent = mask_extent(segmentation)
-    if extent is None:
+    found = mask_extent(segmentation)
+    if found is None:
         return None
-    extent = np.clip(extent, 0, [width, height, width, height])
+    extent = np.clip(found, 0, [width, height, width, height])
     return extent if (extent[2:] > extent[:2]).all() else None
 
 

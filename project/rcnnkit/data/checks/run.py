@@ -78,12 +78,7 @@ def check(path: str, *, data_format: str = "auto", images: str | None = None, sp
     whole = split is None and named is None
     found = chain(log, _problems(tree, parts, states, whole=whole))
     if whole:
-        found = chain(found, _unlisted(tree, parts, log))
-    also = (
-        [other for other in recognise(tree) if other.reader.name != chosen.reader.name] if data_format == "auto" else []
-    )
-    if whole:
-        found = chain(found, _missing_in_yolo(tree, [other.reader for other in also]))
+        found = chain(found, _unlisted(tree, parts, log), _missing_in_yolo(tree, also))
     # Parts overlap (trainval), and a reader says some things that a check finds as well.
     unique = {(problem.kind, problem.file, problem.id, problem.field, problem.value): problem for problem in found}
     return Checked(tree, chosen.reader, chosen.reason, parts, states, list(unique.values()), list(log), also)
