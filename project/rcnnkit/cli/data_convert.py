@@ -83,10 +83,8 @@ def write_parts(
             counts = f"{len(data.records)} images, {data.num_annotations()} objects"
             lines.append(f"{out / file}: {counts}")
     if pictures == "leave":
-        lines.append(
-            f"the images stay in {images_folder(found)}: DATASETS.CUSTOM has a field `images` for that folder,"
-        )
-        lines.append(f"the commands of `rcnnkit data` --images {images_folder(found)}")
+        folder = images_folder(found)
+        lines.append(f"the images stay in {folder}: say so with `images` in DATASETS.CUSTOM, or --images {folder}")
     return "\n".join(lines)
 
 

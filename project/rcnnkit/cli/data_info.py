@@ -106,7 +106,7 @@ def _print_classes(counts: dict[str, dict]) -> None:
 
 
 def _print_keypoints(found: Parts) -> None:
-    told = {}
+    told: dict[str, str] = {}
     for data in found.parts.values():
         for index, skeleton in data.skeletons.items():
             told.setdefault(data.classes[index], f"{len(skeleton.names)} keypoints: {', '.join(skeleton.names)}")

@@ -42,9 +42,9 @@ def divide(
         stratify: share out every class by the fractions; without it only the images.
 
     Raises:
-        UserError: fractions that do not add up to 1, or fewer images or groups than parts.
+        UserError: fractions that do not add up to 1, fewer images or groups than parts, or a part without an image.
     """
-    if min(fractions, default=0) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+    if not (min(fractions, default=0) > 0 and abs(sum(fractions) - 1) < 1e-6):
         raise UserError(f"--fractions {' '.join(map(str, fractions))}: they must be above 0 and add up to 1")
     units = _units(labels if stratify else [frozenset()] * len(labels), groups)
     if len(units) < len(fractions):
@@ -54,6 +54,9 @@ def divide(
     units = [units[i] for i in rng.permutation(len(units))]
     units.sort(key=lambda unit: -len(unit.members))  # stable: within a size the draw decides
     parts = _deal(units, np.asarray(fractions, float), rng)
+    for number, fraction in enumerate(fractions):
+        if not parts[number]:
+            raise UserError(f"the part with the fraction {fraction} would have none of {len(labels)} images; raise it")
     return [sorted(parts[number]) for number in range(len(fractions))]
 
 

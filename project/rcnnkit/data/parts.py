@@ -51,7 +51,8 @@ def read_parts(path: str, *, data_format: str = "auto", images: str | None = Non
     also = tuple(f"{other.reader.name} ({other.reason})" for other in others if other.reader.name != chosen.reader.name)
     found: dict[str | None, LabelledData] = {}
     refusals = []
-    for name in chosen.reader.splits(tree) or [None]:
+    names: list[str | None] = [*chosen.reader.splits(tree)]
+    for name in names or [None]:
         try:
             found[name] = chosen.reader.read(tree, name, problems)
         except UserError as error:

@@ -20,7 +20,7 @@ import yaml
 from rcnnkit.data import splits
 from rcnnkit.data.keypoints import keypoint_metadata, unite_keypoints
 from rcnnkit.data.label_counts import has_keypoints, has_mask
-from rcnnkit.data.labelled import ERROR, WARNING, LabelledData, ProblemLog
+from rcnnkit.data.labelled import ERROR, WARNING, LabelledData, ProblemLog, Skeleton
 from rcnnkit.data.writers.coco import unwritable
 from rcnnkit.data.writers.pictures import picture_names, place_pictures
 from rcnnkit.data.writers.yolo_lines import box_line, polygon_line, pose_line
@@ -107,7 +107,7 @@ def _folders(parts: Mapping[str | None, LabelledData]) -> list[str]:
 
 
 def _keypoints(parts: Mapping[str | None, LabelledData], classes: list[str]) -> dict:
-    skeletons = {}
+    skeletons: dict[int, Skeleton] = {}
     for data in parts.values():
         for index, skeleton in data.skeletons.items():
             skeletons.setdefault(classes.index(data.classes[index]), skeleton)

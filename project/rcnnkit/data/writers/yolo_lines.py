@@ -41,9 +41,8 @@ def polygon_line(annotation: dict, width: int, height: int, note: Note) -> str |
         parts = [part for part in segmentation or () if len(part) >= 6 and len(part) % 2 == 0]
         parts = _in_image(parts, width, height, note)
         if len(parts) > 1:
-            note(
-                "parts-joined", "segmentation", f"{len(parts)} parts", "joined by cuts without width: YOLO has one part"
-            )
+            advice = "joined by cuts without width: a line is one polygon"
+            note("parts-joined", "segmentation", f"{len(parts)} parts", advice)
         polygon = one_polygon(parts) if parts else []
     if len(polygon) < 6:
         return None
