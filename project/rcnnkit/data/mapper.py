@@ -88,7 +88,7 @@ class LabelMapper(DatasetMapper):
         transforms = self.augmentations(augmented)
         size = augmented.image.shape[:2]
         item["image"] = torch.from_numpy(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
-        if sem_seg is not None:
+        if augmented.sem_seg is not None:
             item["sem_seg"] = torch.as_tensor(augmented.sem_seg.astype("long"))
         if self.proposal_topk is not None:
             utils.transform_proposals(item, size, transforms, proposal_topk=self.proposal_topk)

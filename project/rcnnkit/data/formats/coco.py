@@ -18,6 +18,7 @@ from rcnnkit.data.coco_segmentation import segmentation_problem
 from rcnnkit.data.formats.coco_files import ImageFinder, annotation_files, named_files
 from rcnnkit.data.formats.lookup import picture_size
 from rcnnkit.data.labelled import LabelledData, ProblemLog, Skeleton
+from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import OutsideError, Tree
 from rcnnkit.errors import UserError
 
@@ -232,7 +233,7 @@ class _File:
         mode, order = BoxMode.XYWH_ABS, self.order
         id_kinds = {type(image_id) for image_id in records}
         ids = []
-        for position, entry in enumerate(entries):
+        for position, entry in enumerate(shown(entries, "reading annotations", " objects")):
             try:
                 image_id, box, name = entry["image_id"], entry["bbox"], entry["id"]
                 category = order[entry["category_id"]]

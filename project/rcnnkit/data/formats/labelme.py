@@ -29,6 +29,7 @@ from rcnnkit.data.formats.lookup import find_picture, folder_split, picture_size
 from rcnnkit.data.formats.outlines import boxes_union, ellipse, flat_points, polygons_box
 from rcnnkit.data.images import MAX_IMAGE_PIXELS
 from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, class_index
+from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import OutsideError, Tree
 from rcnnkit.errors import UserError
 
@@ -71,7 +72,7 @@ class LabelMeReader:
         records: list[dict] = []
         used: list[Path] = []
         seen: dict[str, str] = {}
-        for path in _json_files(tree):
+        for path in shown(_json_files(tree), "reading labels"):
             if split is not None and folder_split(tree, path) != split:
                 continue
             content = _content(tree, path, problems)

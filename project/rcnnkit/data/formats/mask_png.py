@@ -37,6 +37,7 @@ from rcnnkit.data.formats.label_image import annotation, label_regions, majority
 from rcnnkit.data.formats.lookup import folder_split
 from rcnnkit.data.images import ImageError, upright_size
 from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog
+from rcnnkit.data.progress import shown
 from rcnnkit.data.splits import role
 from rcnnkit.data.tree import OutsideError, Tree
 from rcnnkit.errors import UserError
@@ -113,7 +114,8 @@ class MaskPngReader:
         same_stem = Counter(picture.path.stem for picture in pictures)
         records = []
         with ThreadPoolExecutor(max_workers=8) as pool:
-            for picture, (record, found) in zip(pictures, pool.map(lambda one: _read(tree, one, classes), pictures)):
+            read = pool.map(lambda one: _read(tree, one, classes), pictures)
+            for picture, (record, found) in zip(shown(pictures, "reading masks", " images"), read, strict=True):
                 problems.problems.extend(found)
                 if record is not None:
                     unique = same_stem[picture.path.stem] == 1

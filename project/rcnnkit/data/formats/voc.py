@@ -22,6 +22,7 @@ from detectron2.structures import BoxMode
 from rcnnkit.data.formats.lookup import find_picture, folder_split, picture_size
 from rcnnkit.data.formats.xml_file import XmlError, first_tags, read_xml
 from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, class_index
+from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import IMAGE_SUFFIXES, Tree
 from rcnnkit.errors import UserError
 
@@ -60,7 +61,7 @@ class VocReader:
         records: list[dict] = []
         used: list[Path] = []
         names: set[str] = set()
-        for path in files:
+        for path in shown(files, "reading labels"):
             wanted = path in chosen
             try:
                 root = read_xml(path)

@@ -23,6 +23,7 @@ from rcnnkit.data.formats.outlines import polygons_box
 from rcnnkit.data.formats.yolo_description import Points
 from rcnnkit.data.formats.yolo_layout import Labels, Layout, find_layout, images_of, read_lines
 from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, Skeleton
+from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import OutsideError, Tree
 from rcnnkit.errors import UserError
 
@@ -61,7 +62,7 @@ class YoloReader:
             raise UserError(f"{where}: no images with YOLO's labels; see docs/datasets.md for the folders")
         labels = Labels(tree)
         records, used = [], []
-        for image in images:
+        for image in shown(images, "reading labels"):
             label = labels.of(image)
             record = _record(tree, image, label, layout, problems)
             if record is not None:
