@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         names = ", ".join(map(str, parts))
         raise UserError(f"{arguments.path}: is divided into {names} already; name the part to divide with --split")
     data = next(iter(parts.values()))
-    data.records.sort(key=lambda record: record["file_name"])
+    data.records = sorted(data.records, key=lambda record: record["file_name"])
     groups = None if arguments.group_by is None else _groups(arguments.group_by, found, data)
     labels = [frozenset(annotation["category_id"] for annotation in record["annotations"]) for record in data.records]
     divided = divide(labels, arguments.fractions, arguments.seed, groups=groups, stratify=arguments.stratify)
