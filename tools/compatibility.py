@@ -106,7 +106,7 @@ def classified() -> dict[str, dict[str, str]]:
 def popular() -> list[tuple[str, int]]:
     """The names that public projects import, and how many of those looked at do, the most used first."""
     rows = [line.split("\t") for line in POPULAR.read_text(encoding="utf-8").splitlines()[1:]]
-    return [(name, int(count)) for name, count in rows]
+    return [(row[0], int(row[1])) for row in rows]
 
 
 def page(names: dict[str, dict[str, str]]) -> str:
@@ -133,6 +133,13 @@ def page(names: dict[str, dict[str, str]]) -> str:
         "status, file and line. It exits with 0 when all are supported.",
         "",
         PLUGINS.read_text(encoding="utf-8").strip(),
+        "",
+        "## What is written otherwise",
+        "",
+        "- TorchScript: the engine traces, it does not script; `scripting_with_instances` says so when called. Write",
+        "  `adapter = TracingAdapter(model, inputs)` and `torch.jit.trace(adapter, adapter.flattened_inputs)`.",
+        "- YAML runs no code, whatever `allow_unsafe` says. Under `!!python/object/apply:eval` the arithmetic of",
+        "  anchor sizes is understood: numbers, lists, `+ - * / **` and `[... for x in [...]]`. Write others out.",
         "",
         "## Names by use",
         "",

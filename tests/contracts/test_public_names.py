@@ -10,15 +10,15 @@ import pytest
 
 from rcnnkit.engine_choice import engine_line
 
-LIST = Path(__file__).with_name("public_names.txt")
+LIST = Path(__file__).resolve().parents[2] / "tools" / "detectron2_popular_names.tsv"
 REFUSAL = "Outside the built-in engine"  # how the docstring of a name begins that imports and refuses its use
 MISSING = object()
 
 
 def listed() -> dict[str, str]:
     """Dotted name → why it is left out, or an empty string."""
-    lines = [line for line in LIST.read_text().splitlines() if line and not line.startswith("#")]
-    return {name.strip(): reason.strip() for name, _, reason in (line.partition(" -- ") for line in lines)}
+    rows = [line.split("\t") for line in LIST.read_text().splitlines()[1:]]
+    return {name: "".join(reason) for name, _, *reason in rows}
 
 
 def find(name: str):
@@ -55,9 +55,10 @@ def test_nothing_is_left_out_in_vain():
     assert [name for name, reason in listed().items() if reason and is_usable(name)] == []
 
 
-def test_the_list_is_sorted_and_without_doubles():
-    names = [line.partition(" -- ")[0] for line in LIST.read_text().splitlines() if line and line[0] != "#"]
-    assert names == sorted(set(names))
+def test_the_list_is_sorted_by_use_and_without_doubles():
+    rows = [line.split("\t") for line in LIST.read_text().splitlines()[1:]]
+    keys = [(-int(count), name) for name, count, *_ in rows]
+    assert keys == sorted(keys) and len({row[0] for row in rows}) == len(rows)
 
 
 def test_the_names_import_in_any_order():

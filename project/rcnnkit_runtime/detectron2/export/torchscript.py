@@ -12,7 +12,7 @@ __all__ = ["dump_torchscript_IR", "scripting_with_instances"]
 
 
 def scripting_with_instances(model: torch.nn.Module, fields: dict[str, Any]) -> torch.jit.ScriptModule:
-    """Scripting compiles the engine's sources as they are, which this engine's are not written for.
+    """Outside the built-in engine: scripting compiles sources as they are, and this engine's are not written for it.
 
     Raises:
         NotImplementedError: always; trace the model instead.
