@@ -98,11 +98,16 @@ def prepare_data(cfg: CfgNode, arguments: argparse.Namespace) -> None:
 
 
 def explicit_keys(arguments: argparse.Namespace) -> frozenset[str]:
-    """Dotted keys that the config file, the files it is based on, or an override sets."""
-    keys = [key for key in arguments.opts or [] if key != "--"][0::2]
-    if arguments.config_file:
-        keys += _dotted(CfgNode.load_yaml_with_base(arguments.config_file, allow_unsafe=False))
-    return frozenset(keys)
+    """Dotted keys that the config file, the files it is based on, or an override sets.
+
+    Where an override names the data, what the files say was said about other data and does not count.
+    """
+    overrides = [key for key in arguments.opts or [] if key != "--"][0::2]
+    names_data = ("DATASETS.TEST" if arguments.eval_only else "DATASETS.TRAIN") in overrides
+    if names_data or not arguments.config_file:
+        return frozenset(overrides)
+    loaded = CfgNode.load_yaml_with_base(arguments.config_file, allow_unsafe=False)
+    return frozenset([*overrides, *_dotted(loaded)])
 
 
 def _dotted(loaded: dict, prefix: str = "") -> list[str]:

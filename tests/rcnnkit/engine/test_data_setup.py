@@ -94,6 +94,13 @@ def test_explicit_keys_of_the_chain_and_of_overrides(tmp_path):
     assert explicit_keys(arguments) == {"MODEL.ROI_HEADS.NUM_CLASSES", "INPUT.MASK_FORMAT", "SEED"}
 
 
+@pytest.mark.parametrize("eval_only, key", [(False, "DATASETS.TRAIN"), (True, "DATASETS.TEST")])
+def test_what_a_file_says_does_not_count_for_data_that_an_override_names(tmp_path, eval_only, key):
+    (tmp_path / "own.yaml").write_text("MODEL: {ROI_HEADS: {NUM_CLASSES: 3}}")
+    words = ["--config-file", str(tmp_path / "own.yaml"), *(["--eval-only"] if eval_only else []), key, "('d',)"]
+    assert explicit_keys(argument_parser().parse_args(words)) == {key}
+
+
 class TestEvaluationOnly:
     def test_the_classes_of_the_checkpoint_in_its_order(self, cfg):
         cfg.DATASETS.TRAIN = ("not here",)
