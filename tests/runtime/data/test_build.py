@@ -81,6 +81,21 @@ def test_proposals_best_first_and_plain_data_only(tmp_path):
         load_proposals_into_dataset([record(3)], str(path))
 
 
+def by_getattr(owner: bytes, name: bytes) -> bytes:
+    """A pickle that asks for an attribute of a class of `detectron2.structures.boxes`."""
+    return b"cbuiltins\ngetattr\n(cdetectron2.structures.boxes\n" + owner + b"\nV" + name + b"\ntR."
+
+
+def test_of_attributes_only_the_box_modes_are_looked_up(tmp_path):
+    path = tmp_path / "proposals.pkl"
+    path.write_bytes(by_getattr(b"BoxMode", b"XYXY_ABS"))
+    with pytest.raises(TypeError, match="BoxMode"):  # read, but no dictionary
+        load_proposals_into_dataset([record(3)], str(path))
+    path.write_bytes(by_getattr(b"BoxMode", b"__class__"))
+    with pytest.raises(pickle.UnpicklingError, match="__class__"):
+        load_proposals_into_dataset([record(3)], str(path))
+
+
 def test_train_loader_groups_by_shape_and_repeats_for_a_seed():
     records = [{"id": i, "width": 2 - i % 2, "height": 1 + i % 2} for i in range(8)]
 

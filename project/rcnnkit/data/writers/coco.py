@@ -104,11 +104,17 @@ def _relative_names(data: LabelledData, image_root: str | Path | None) -> list[s
     names = [record["file_name"] for record in data.records]
     if image_root is None:
         image_root = os.path.commonpath([os.path.dirname(name) for name in names]) if names else "/"
-    start = f"{os.path.abspath(image_root).rstrip(os.sep)}{os.sep}"
+    # Records have real paths, also where the given folder is a link.
+    starts = tuple(
+        f"{folder.rstrip(os.sep)}{os.sep}" for folder in (os.path.abspath(image_root), os.path.realpath(image_root))
+    )
+    relative = []
     for name in names:
-        if not name.startswith(start):
+        start = next((one for one in starts if name.startswith(one)), None)
+        if start is None:
             raise UserError(f"{name}: the image is not below {image_root}; name the folder that holds all images")
-    return [name[len(start) :].replace(os.sep, "/") for name in names]
+        relative.append(name[len(start) :].replace(os.sep, "/"))
+    return relative
 
 
 def _categories(data: LabelledData) -> list[dict]:
