@@ -38,7 +38,7 @@ PLUGIN_MAY = {
     "inference": {"data", "modeling", "evaluation", "engine"},
     "cli": {"data", "modeling", "evaluation", "engine", "inference"},
 }
-LEAVES = {"compatibility", "config", "errors", "engine_choice", "files"}
+LEAVES = {"compatibility", "config", "errors", "engine_choice", "files", "weight_files"}
 
 
 def imported_modules(path: Path) -> set[str]:

@@ -1,14 +1,12 @@
 """Look into a checkpoint before training starts: whole, harmless, and of this architecture.
 
 A file of pickled weights can hold code. `.pth` goes through `torch.load(weights_only=True)` in either engine; a `.pkl`
-is scanned here, opcode by opcode and without running it, for anything but numpy arrays and plain containers.
+is read first by an unpickler that refuses anything but numpy arrays and plain containers.
 """
 
-import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 
@@ -17,18 +15,8 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 from rcnnkit.errors import UserError
+from rcnnkit.weight_files import check_pickle, unreadable
 
-# The globals that numpy's own pickles name, and nothing that could call out.
-HARMLESS_GLOBALS = frozenset(
-    {
-        *((module, name) for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
-          for name in ("ndarray", "dtype", "_reconstruct", "scalar")),
-        ("numpy._core.numeric", "_frombuffer"),
-        ("numpy.core.numeric", "_frombuffer"),
-        ("collections", "OrderedDict"),
-        ("_codecs", "encode"),
-    }
-)  # fmt: skip
 # What some files hold and others do not, because a config says it or it only counts steps: no weights.
 NO_WEIGHTS = re.compile(r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked)$|anchor_generator\.cell_anchors")
 CLASSES_KEY = "rcnnkit"  # what a checkpoint of rcnnkit's trainer has beside Detectron2's entries
@@ -118,7 +106,7 @@ def check_weights(cfg: CfgNode, weights: str, *, whole: bool) -> None:
     try:
         checkpointer.load(str(path), checkpointables=[])
     except Exception as error:  # zip, pickle, torch and safetensors each raise their own kinds
-        raise UserError(_unreadable(path, error)) from error
+        raise UserError(unreadable(path, error)) from error
     if checkpointer.incompatible is not None:
         _compare(path, checkpointer.model, checkpointer.incompatible, whole)
 
@@ -136,45 +124,6 @@ def local_checkpoint(weights: str) -> Path:
     if path.stat().st_size == 0:
         raise UserError(f"MODEL.WEIGHTS {weights}: the file is empty; copy it again")
     return path
-
-
-class _WeightsUnpickler(pickle.Unpickler):
-    """Builds numpy arrays and plain containers; any other name is refused before it is looked up."""
-
-    def __init__(self, file: BinaryIO, path: Path):
-        super().__init__(file, encoding="latin1")  # Detectron's files were pickled by Python 2
-        self._path = path
-
-    def find_class(self, module: str, name: str):
-        if (module, name) not in HARMLESS_GLOBALS:
-            raise UserError(f"{self._path}: holds code ({module}.{name}) and is refused; nothing of it was run")
-        return super().find_class(module, name)
-
-    def persistent_load(self, pid):
-        raise UserError(f"{self._path}: refers to objects outside the file and is refused")
-
-
-def check_pickle(path: Path) -> None:
-    """Refuse a pickle that names anything but `HARMLESS_GLOBALS`."""
-    try:
-        with open(path, "rb") as file:
-            _WeightsUnpickler(file, path).load()
-    except UserError:
-        raise
-    except Exception as error:  # a damaged pickle raises whatever its opcodes stumble over
-        raise UserError(f"{path}: truncated or not a pickle ({error}); copy the file again") from error
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    for raised in (error, error.__cause__):
-        # torch names the global that it refuses; the rest of its text advises to load the file in a way that runs code
-        named = re.search(r"\bGLOBAL ([\w.]+)", str(raised)) if isinstance(raised, pickle.UnpicklingError) else None
-        if named:
-            return f"{path}: holds code ({named.group(1)}) and is refused; nothing of it was run"
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if isinstance(error, pickle.UnpicklingError):
-        reason = "its pickle cannot be read"
-    return f"{path}: is truncated or is not a checkpoint ({reason}); copy the file again ({path.stat().st_size} bytes)"
 
 
 def _compare(path: Path, model: torch.nn.Module, incompatible, whole: bool) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rcnnkit.engine.checkpointing import check_pickle
 from rcnnkit.errors import UserError
+from rcnnkit.weight_files import check_pickle
 
 WEIGHTS = {"model": {"conv1_w": np.ones((2, 3), np.float32), "step": np.int64(3), "names": ["a", None, 1.5, b"x"]}}
 
