@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 
 from rcnnkit.errors import UserError
@@ -16,6 +17,8 @@ COMMANDS = {
     ),
     "quickstart": ("rcnnkit.cli.quickstart", "train and evaluate a small Mask R-CNN on the embedded data set"),
 }
+
+PIPE_CLOSED = 128 + 13  # what a shell says of a program that ended by SIGPIPE
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,10 +38,15 @@ def main(arguments: list[str] | None = None) -> int:
             modules[name].add_arguments(sub_parser)
     parsed = parser.parse_args(arguments)
     try:
-        return modules[parsed.command].run(parsed)
+        status = modules[parsed.command].run(parsed)
+        sys.stdout.flush()
     except UserError as error:
         print(f"rcnnkit: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the exit can flush what is left
+        return PIPE_CLOSED
+    return status
 
 
 if __name__ == "__main__":

@@ -63,15 +63,15 @@ class ProblemLog:
         """Those that keep the data from being used as they are."""
         return [problem for problem in self.problems if problem.severity == ERROR]
 
-    def raise_errors(self, name: str) -> None:
-        """Refuse the data set `name` if there is any error.
+    def raise_errors(self, name: str, path: str | None = None) -> None:
+        """Refuse the data set `name` if there is any error; `path` is what the check is called with, else the name.
 
         Raises:
             UserError: the first one, and how many more there are.
         """
         errors = self.errors()
         if errors:
-            more = f" (and {len(errors) - 1} more: rcnnkit data check {name})" if len(errors) > 1 else ""
+            more = f" (and {len(errors) - 1} more: rcnnkit data check {path or name})" if len(errors) > 1 else ""
             raise UserError(f"{name}: {errors[0]}{more}")
 
 

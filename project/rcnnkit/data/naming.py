@@ -131,6 +131,7 @@ def read_part(part: Part, problems: ProblemLog, holdout: Holdout = DEFAULT_HOLDO
     Raises:
         UserError: nothing can be read, or there are too few images to hold any out.
     """
+    part.tree.refuse_links_out(problems)
     data = read_cached(part.reader, part.tree, part.split, problems)
     if part.held_out is not None:
         data.records = held_out(data.records, part.held_out, holdout, part.tree.root)

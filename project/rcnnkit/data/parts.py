@@ -49,6 +49,7 @@ def read_parts(path: str, *, data_format: str = "auto", images: str | None = Non
     chosen = choose_reader(tree, data_format)
     others = recognise(tree) if data_format == "auto" else []
     also = tuple(f"{other.reader.name} ({other.reason})" for other in others if other.reader.name != chosen.reader.name)
+    tree.refuse_links_out(problems)
     found: dict[str | None, LabelledData] = {}
     refusals = []
     names: list[str | None] = [*chosen.reader.splits(tree)]

@@ -22,6 +22,7 @@ from rcnnkit.data.formats.deeplabcut import DeepLabCutReader
 from rcnnkit.data.keypoints import keypoint_metadata, unite_keypoints
 from rcnnkit.data.labelled import LabelledData, ProblemLog, class_index
 from rcnnkit.data.naming import is_path, read_part, resolve
+from rcnnkit.data.writers.coco import category_ids, whole_ids
 from rcnnkit.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -138,13 +139,13 @@ def load(name: str, source: DataSource, notes: list[tuple[int, str]]) -> Labelle
     data = read_part(part, problems, reading.holdout)
     if problems.errors() or not data.records:
         _refuse_coco(name, data)
-        problems.raise_errors(name)
+        problems.raise_errors(name, source.path)
         raise UserError(f"{name}: has no images; correct the path, or see rcnnkit data check {source.path}")
     twice = [one for one in data.classes if data.classes.count(one) > 1]
     if twice:
         raise UserError(f"{name}: two classes have the name {twice[0]!r}; rename or merge one in {data.files[0]}")
     _check_numbers(name, data, notes)
-    number_images(data.records)
+    _number_again(data)
     edit_classes(name, data, source, notes)
     define_keypoints(name, data, source)
     counts = f"{len(data.records)} images, {data.num_annotations()} objects, {len(data.classes)} classes"
@@ -153,12 +154,22 @@ def load(name: str, source: DataSource, notes: list[tuple[int, str]]) -> Labelle
     return data
 
 
-def number_images(records: list[dict]) -> None:
-    """Give images numbers in the place of ids that are not all different whole numbers, as evaluators want them."""
+def number_images(records: list[dict]) -> bool:
+    """Give images the ids that they have in a file for the evaluators: whole numbers. Whether any changed."""
     ids = [record.get("image_id") for record in records]
-    if not all(type(image_id) is int for image_id in ids) or len(set(ids)) < len(ids):
-        for position, record in enumerate(records):
-            record["image_id"] = position + 1
+    numbers = whole_ids(ids, 0)
+    for record, number in zip(records, numbers, strict=True):
+        record["image_id"] = number
+    return numbers != ids
+
+
+def _number_again(data: LabelledData) -> None:
+    """Ids of images and classes as the evaluators want them; a file with other ones does not serve the evaluation."""
+    if number_images(data.records):
+        data.is_coco_file = False
+    if data.category_ids is not None and category_ids(data) != data.category_ids:
+        data.category_ids = category_ids(data)
+        data.is_coco_file = False
 
 
 def _refuse_coco(name: str, data: LabelledData) -> None:

@@ -11,9 +11,11 @@ import os
 from collections import defaultdict
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from rcnnkit.data.labelled import ProblemLog
 from rcnnkit.errors import UserError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+ANNOTATION_SUFFIXES = frozenset({".csv", ".data", ".json", ".names", ".txt", ".xml", ".yaml", ".yml", ".labels"})
 
 
 class OutsideError(ValueError):
@@ -40,11 +42,33 @@ class Tree:
         self.root = (path if path.is_dir() else path.parent).resolve()
         self.annotation_file = None if path.is_dir() else self.root / path.name
         self.images_root = None if images is None else Path(images).resolve()
+        if self.annotation_file is not None and not self._is_inside(self.annotation_file.resolve()):
+            raise UserError(
+                f"{path}: is a link out of its folder, to {self.annotation_file.resolve()}; name that file itself, "
+                "with the folder of the images, or copy it"
+            )
 
     @functools.cached_property
     def files(self) -> list[Path]:
-        """All files below the root, absolute and sorted, hidden ones left out."""
+        """All files below the root, absolute and sorted; hidden ones, links to nothing and `links_out` are left out."""
+        outside = set(self.links_out)
+        return [path for path in self._listed[0] if path not in outside] if outside else self._listed[0]
+
+    @functools.cached_property
+    def links_out(self) -> list[Path]:
+        """Links out of the data set that look like annotation files: nothing reads them."""
+        links = [path for path in self._listed[1] if path.suffix.lower() in ANNOTATION_SUFFIXES]
+        return [path for path in links if not self._is_inside(path.resolve())]
+
+    @functools.cached_property
+    def _listed(self) -> tuple[list[Path], list[Path]]:
         return _files_below(self.root)
+
+    def refuse_links_out(self, problems: ProblemLog) -> None:
+        """Note each of `links_out` as a problem; where the path names one file, there is nothing else to read."""
+        for path in self.links_out if self.annotation_file is None else ():
+            advice = "it is a link out of the data set's folder and is not read; copy the file, or delete the link"
+            problems.add("file-outside", self.relative(path), advice)
 
     def relative(self, path: Path) -> str:
         """The path as messages show it: below the root, with forward slashes."""
@@ -57,7 +81,7 @@ class Tree:
     @functools.cached_property
     def images(self) -> list[Path]:
         """The image files below the folder of images, or below the root."""
-        files = self.files if self.images_root is None else _files_below(self.images_root)
+        files = self.files if self.images_root is None else _files_below(self.images_root)[0]
         return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
 
     @functools.cached_property
@@ -119,9 +143,23 @@ class Tree:
         return any(path.is_relative_to(root) for root in (self.root, self.images_root) if root is not None)
 
 
-def _files_below(root: Path) -> list[Path]:
-    found = []
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-    return found
+def _files_below(root: Path) -> tuple[list[Path], list[Path]]:
+    """The files, and those of them that are links; no links to nothing, no devices. Linked folders are not entered."""
+    files: list[Path] = []
+    links: list[Path] = []
+    pending = [str(root)]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(folder) as scan:
+                entries = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda one: one.name)
+        except OSError:  # a folder that may not be listed, as in os.walk
+            continue
+        for entry in entries:
+            if entry.is_symlink() and os.path.isfile(entry.path):
+                links.append(Path(entry.path))
+                files.append(links[-1])
+            elif entry.is_file(follow_symlinks=False):
+                files.append(Path(entry.path))
+        pending += [entry.path for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
+    return files, links

@@ -8,6 +8,7 @@ import pytest
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.data.entries import DataSource, Reading, parse_entry
+from rcnnkit.data.evaluation_file import needs_evaluation_file
 from rcnnkit.data.labelled import Skeleton
 from rcnnkit.data.naming import Holdout
 from rcnnkit.data.registration import forget, register_custom_datasets, register_paths
@@ -49,6 +50,34 @@ class TestPaths:
         assert metadata.thing_classes == ["bright", "dark"] and metadata.json_file == f"{path}/tiny.json"
         assert metadata.thing_dataset_id_to_contiguous_id == {1: 0, 2: 1} and metadata.data_format == "coco"
         assert MetadataCatalog.get(f"{path}@val").get("json_file") is None  # the file has the other images too
+
+    @pytest.mark.parametrize("odd", ["first", -1])
+    def test_ids_that_evaluators_cannot_use_become_others_in_a_file_of_its_own(self, path, odd):
+        with open(f"{path}/tiny.json") as opened:
+            known = json.load(opened)
+        ids = [odd if type(odd) is int and not i else f"{odd}{i}" if type(odd) is str else i + 1 for i in range(4)]
+        renamed = {image["id"]: new for image, new in zip(known["images"], ids, strict=True)}
+        for image in known["images"]:
+            image["id"] = renamed[image["id"]]
+        for annotation in known["annotations"]:
+            annotation["image_id"] = renamed[annotation["image_id"]]
+        with open(f"{path}/tiny.json", "w") as opened:
+            json.dump(known, opened)
+        register_paths([path])
+        assert sorted(record["image_id"] for record in DatasetCatalog.get(path)) == [1, 2, 3, 4]
+        assert MetadataCatalog.get(path).get("json_file") is None and needs_evaluation_file(path)
+
+    def test_category_ids_that_evaluators_cannot_use(self, path):
+        change(path, "categories", 0, id=-1)
+        with open(f"{path}/tiny.json") as opened:
+            known = json.load(opened)
+        for annotation in known["annotations"]:
+            annotation["category_id"] = {1: -1}.get(annotation["category_id"], annotation["category_id"])
+        with open(f"{path}/tiny.json", "w") as opened:
+            json.dump(known, opened)
+        register_paths([path])
+        metadata = MetadataCatalog.get(path)
+        assert metadata.thing_dataset_id_to_contiguous_id == {1: 0, 2: 1} and metadata.get("json_file") is None
 
     def test_neither_catalogued_names_nor_what_is_no_path(self, path):
         before = DatasetCatalog.list()

@@ -19,7 +19,7 @@ from rcnnkit.data.checks.statistics import Statistics, statistics_of
 from rcnnkit.data.checks.suggestions import Suggestion, suggestions
 from rcnnkit.data.formats import Reader, Recognition, choose_reader, recognise
 from rcnnkit.data.labelled import LabelledData, Problem, ProblemLog
-from rcnnkit.data.naming import split_name
+from rcnnkit.data.naming import read_part, resolve, split_name
 from rcnnkit.data.tree import Tree
 from rcnnkit.errors import UserError
 
@@ -85,10 +85,14 @@ def check(path: str, *, data_format: str = "auto", images: str | None = None, sp
 
 
 def _read(tree: Tree, reader: Reader, split: str | None, path: str, log: ProblemLog) -> dict[str | None, LabelledData]:
+    tree.refuse_links_out(log)
     names = reader.splits(tree)
+    if split is not None and not splits.is_divided(names) and split not in names:
+        # train or val of what is divided by a draw: as in training
+        images = None if tree.images_root is None else str(tree.images_root)
+        part = resolve(path, data_format=reader.name, images=images, split=split)
+        return {part.held_out: read_part(part, log)}
     if split is not None:
-        if not names:
-            raise UserError(f"{path}@{split}: the data set is not divided; leave the split out to check it whole")
         return {(taken := splits.choose(names, split, path)): reader.read(tree, taken, log)}
     parts: dict[str | None, LabelledData] = {}
     refusal: UserError | None = None

@@ -64,6 +64,10 @@ def choose_reader(tree: Tree, data_format: str = "auto") -> Recognition:
     if data_format != "auto":
         return Recognition(reader_named(data_format), f"format {data_format} as the config says")
     found = recognise(tree)
+    if not found and tree.links_out:
+        refused = ProblemLog()
+        tree.refuse_links_out(refused)
+        refused.raise_errors(str(tree.root))
     if not found:
         raise UserError(
             f"{tree.root}: in no known format ({', '.join(READERS)}); it holds {len(tree.files)} files, "

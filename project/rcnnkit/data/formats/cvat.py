@@ -26,6 +26,7 @@ from rcnnkit.data.formats.lookup import find_picture, folder_split, picture_size
 from rcnnkit.data.formats.outlines import boxes_union
 from rcnnkit.data.formats.xml_file import XmlError, first_tags, walk_xml
 from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, Skeleton
+from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import Tree
 from rcnnkit.errors import UserError
 
@@ -103,7 +104,7 @@ class _Reading:
         skipped: Counter[str] = Counter()
         root, has_labels = None, False
         try:
-            for event, element in walk_xml(path):
+            for event, element in shown(walk_xml(path), "reading labels", " tags"):
                 root = element if root is None else root
                 if event == "start":
                     continue

@@ -29,6 +29,7 @@ import yaml
 from detectron2.structures import BoxMode
 from rcnnkit.data.formats.lookup import find_picture, picture_size
 from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, Skeleton
+from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import Tree
 from rcnnkit.errors import UserError
 
@@ -102,7 +103,7 @@ class DeepLabCutReader:
         skeletons = [_skeleton(name, tables, project) for name in classes]
         _check_skeleton(tree, project, skeletons, problems)
         records: dict[Path, dict] = {}
-        for table in tables:
+        for table in shown(tables, "reading labels"):
             for line, row in _rows(tree, table, problems):
                 record = self._record(tree, table, line, row, dict(zip(classes, skeletons)), problems)
                 if record is None:
@@ -267,9 +268,10 @@ def _project(tree: Tree, problems: ProblemLog) -> Project:
     if path is None:
         return Project(None, [], [])
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).strip().splitlines()[0]
+        # The base loader leaves every scalar the text that it is, and does not unfold what is said again and again.
+        content = yaml.load(path.read_text(encoding="utf-8", errors="replace"), Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         problems.add("file-unreadable", tree.relative(path), f"is not YAML ({reason}); correct it", severity=WARNING)
         content = None
     if not isinstance(content, dict):
@@ -277,15 +279,15 @@ def _project(tree: Tree, problems: ProblemLog) -> Project:
     names: list[str] = []
     for key in ("bodyparts", "multianimalbodyparts", "uniquebodyparts"):
         listed = content.get(key)
-        names += [str(name) for name in listed] if isinstance(listed, list) else []
+        names += [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
     pairs = content.get("skeleton")
     skeleton = [
-        (str(pair[0]), str(pair[1]))
+        (pair[0], pair[1])
         for pair in (pairs if isinstance(pairs, list) else [])
-        if isinstance(pair, list) and len(pair) == 2
+        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)
     ]
     scorer = content.get("scorer")
-    return Project(None if scorer is None else str(scorer), list(dict.fromkeys(names)), skeleton, path)
+    return Project(scorer if isinstance(scorer, str) else None, list(dict.fromkeys(names)), skeleton, path)
 
 
 def _of_scorer(tree: Tree, tables: list[Table], project: Project, problems: ProblemLog) -> list[Table]:

@@ -30,7 +30,7 @@ from rcnnkit.data.formats.outlines import boxes_union, ellipse, flat_points, pol
 from rcnnkit.data.images import MAX_IMAGE_PIXELS
 from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, class_index
 from rcnnkit.data.progress import shown
-from rcnnkit.data.tree import OutsideError, Tree
+from rcnnkit.data.tree import Tree
 from rcnnkit.errors import UserError
 
 _IMAGE_PATH = re.compile(r'"imagePath"\s*:')
@@ -116,11 +116,7 @@ def _is_labelme(text: str) -> bool:
 def _content(tree: Tree, path: Path, problems: ProblemLog) -> dict | None:
     """The content of a LabelMe file. Other JSON is passed over; a problem is what is damaged."""
     try:
-        tree.inside(path)
         content = read_json(path)
-    except OutsideError as error:
-        problems.add("file-outside", tree.relative(path), str(error))
-        return None
     except JsonError as error:
         problems.add("file-unreadable", tree.relative(path), str(error))
         return None
@@ -136,7 +132,7 @@ def _content(tree: Tree, path: Path, problems: ProblemLog) -> dict | None:
 def _classes(tree: Tree, names: set[str]) -> list[str]:
     listed: list[str] = []
     labels = tree.root / "labels.txt"
-    if labels in tree.files and not labels.is_symlink():
+    if labels in tree.files:
         lines = labels.read_text(encoding="utf-8-sig", errors="replace").splitlines()
         listed = [line.strip() for line in lines if line.strip() and line.strip() not in _NO_OBJECTS]
     listed = list(dict.fromkeys(listed))

@@ -16,6 +16,7 @@ from pathlib import Path
 from detectron2.structures import BoxMode
 from rcnnkit.data.formats.lookup import find_picture, folder_split, picture_size
 from rcnnkit.data.labelled import LabelledData, ProblemLog, class_index
+from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import Tree
 from rcnnkit.errors import UserError
 
@@ -53,7 +54,8 @@ class OpenImagesReader:
         used = [path for path in files if split is None or _split(tree, path) == split]
         for path in files:
             wanted = path in used
-            for line, row in _rows(tree, path, problems if wanted else ProblemLog()):
+            rows = _rows(tree, path, problems if wanted else ProblemLog())
+            for line, row in shown(rows, "reading boxes", " boxes"):
                 name = described.get(row["LabelName"], row["LabelName"])
                 names.add(name)
                 if wanted:

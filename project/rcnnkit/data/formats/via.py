@@ -23,7 +23,8 @@ from rcnnkit.data.formats.lookup import find_picture, folder_split, picture_size
 from rcnnkit.data.formats.outlines import ellipse, numbers, polygons_box
 from rcnnkit.data.formats.via_project import Image, Region, images_of
 from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, class_index
-from rcnnkit.data.tree import OutsideError, Tree
+from rcnnkit.data.progress import shown
+from rcnnkit.data.tree import Tree
 from rcnnkit.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class ViaReader:
         """Read one split, or all. The attribute that is the class and the sorted classes are those of all splits."""
         contents: dict[Path, list[Image]] = {}
         chosen: list[Path] = []
-        for path in _json_files(tree):
+        for path in shown(_json_files(tree), "reading labels"):
             wanted = split is None or _split(tree, path) == split
             images = _images(tree, path, problems if wanted else ProblemLog())
             if images is not None:
@@ -92,7 +93,7 @@ class ViaReader:
         index = class_index(classes)
         records: dict[str, dict] = {}
         for path in chosen:
-            for image in contents[path]:
+            for image in shown(contents[path], "finding images", " images"):
                 record = _record(tree, path, image, attribute, index, problems)
                 if record is None:
                     continue
@@ -173,10 +174,7 @@ def _images(tree: Tree, path: Path, problems: ProblemLog) -> list[Image] | None:
     if not _is_via(text):
         return None
     try:
-        tree.inside(path)
         return images_of(read_json(path), tree.relative(path), problems)
-    except OutsideError as error:
-        problems.add("file-outside", tree.relative(path), str(error))
     except JsonError as error:
         problems.add("file-unreadable", tree.relative(path), str(error))
     return None

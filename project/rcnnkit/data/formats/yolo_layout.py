@@ -44,7 +44,9 @@ class Labels:
 
     def __init__(self, tree: Tree):
         self.tree = tree
-        self.texts = {path for path in tree.with_suffix(".txt") if path.name not in _NAME_FILES}
+        # Also those that lead out of the data set: their images are not taken for images without objects.
+        texts = [*tree.with_suffix(".txt"), *(path for path in tree.links_out if path.suffix.lower() == ".txt")]
+        self.texts = {path for path in texts if path.name not in _NAME_FILES}
         self.by_stem: dict[str, list[Path]] = defaultdict(list)
         if tree.images_root is not None:
             for path in sorted(self.texts):
@@ -79,7 +81,6 @@ def find_layout(tree: Tree, problems: ProblemLog) -> Layout | None:
     if given is not None and given.suffix.lower() not in (".yaml", ".yml", ".data", ".names"):
         return None
     top = [given] if given is not None else [path for path in tree.files if path.parent == tree.root]
-    top = [path for path in top if _is_own(tree, path)]
     described = _described(tree, [path for path in top if path.suffix.lower() in (".yaml", ".yml")], problems)
     layout, names = described if described is not None else (None, None)
     if layout is None:
@@ -307,7 +308,7 @@ def _with_text(labels: Labels, examples: list[Path]) -> Iterator[Path]:
 
 def _folder_names(tree: Tree, problems: ProblemLog) -> tuple[dict[int, str] | None, list[Path]]:
     """The names of the classes, from the classes.txt nearest to the root."""
-    found = [(path, _listed_names(path)) for path in tree.files if path.name in _NAME_FILES and _is_own(tree, path)]
+    found = [(path, _listed_names(path)) for path in tree.files if path.name in _NAME_FILES]
     found = [(path, names) for path, names in found if names]
     if not found:
         return None, []
@@ -325,11 +326,3 @@ def _listed_names(path: Path) -> dict[int, str] | None:
     while lines and not lines[-1]:
         lines.pop()
     return dict(enumerate(lines)) or None
-
-
-def _is_own(tree: Tree, path: Path) -> bool:
-    """Whether the file is not a link out of the data set's folder."""
-    try:
-        return not path.is_symlink() or tree.inside(path) == path
-    except OutsideError:
-        return False

@@ -10,7 +10,6 @@ Coordinates are absolute pixels.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from rcnnkit.files import whole_file
 
 _HALF_PIXEL = 0.5  # COCO's keypoints are indices of pixels, whose centres lie half a pixel on
 _DIGITS = 6  # of computed numbers: a millionth of a pixel
+_TOO_LARGE = 2**63  # the first whole number that evaluators and JSON writers have no place for
 
 
 def write_coco(
@@ -80,22 +80,22 @@ def write_coco(
 
 def image_ids(data: LabelledData) -> list[int]:
     """The id of each record's image in the file."""
-    return _whole_or_counted([record["image_id"] for record in data.records], 0)
+    return whole_ids([record["image_id"] for record in data.records], 0)
 
 
 def category_ids(data: LabelledData) -> list[int]:
     """The id of each class in the file."""
-    return _whole_or_counted(data.category_ids or range(1, len(data.classes) + 1), 0)
+    return whole_ids(data.category_ids or range(1, len(data.classes) + 1), 0)
 
 
 def _object_numbers(data: LabelledData) -> Iterator[int]:
     found = [annotation.get("id") for record in data.records for annotation in record["annotations"]]
-    return iter(_whole_or_counted(found, 1))
+    return iter(whole_ids(found, 1))
 
 
-def _whole_or_counted(ids: Sequence[Any], lowest: int) -> list[int]:
-    """The ids if all are different whole numbers from `lowest` on; otherwise 1, 2, 3 ..."""
-    if all(type(entry) is int and entry >= lowest for entry in ids) and len(set(ids)) == len(ids):
+def whole_ids(ids: Sequence[Any], lowest: int) -> list[int]:
+    """The ids if all are different whole numbers from `lowest` on, of 64 bits; otherwise 1, 2, 3 ..."""
+    if all(type(entry) is int and lowest <= entry < _TOO_LARGE for entry in ids) and len(set(ids)) == len(ids):
         return list(ids)
     return list(range(1, len(ids) + 1))
 
@@ -172,9 +172,12 @@ def unwritable(annotation: dict) -> tuple[str, str, object, str] | None:
     fields += [("segmentation", polygon) for polygon in segmentation] if isinstance(segmentation, list) else []
     for field, numbers in fields:
         # A sum is finite where every number is: one pass without a Python loop. Overflow is looked at closely.
-        if not math.isfinite(sum(numbers)) and not all(map(math.isfinite, numbers)):
-            value = next(number for number in numbers if not math.isfinite(number))
-            return "not-finite", field, value, "it has a number that is not finite; correct or delete the object"
+        if abs(sum(numbers)) < _TOO_LARGE and max(numbers, default=0) < _TOO_LARGE:
+            continue
+        value = next((number for number in numbers if not abs(number) < _TOO_LARGE), None)
+        if value is not None:
+            advice = "it has a number that is not finite, or beyond all pixels; correct or delete the object"
+            return "not-finite", field, value, advice
     return None
 
 
@@ -206,7 +209,7 @@ def _runs(segmentation: dict) -> dict:
 def _area(annotation: dict, segmentation: list | dict | None, box: list[float]) -> float:
     """The area that is labelled; otherwise as COCO has it: of the polygons, the mask's pixels, without both the box."""
     area = annotation.get("area")
-    if area is not None and math.isfinite(area):
+    if area is not None and abs(area) < _TOO_LARGE:
         return area
     if isinstance(segmentation, dict):
         if isinstance(segmentation["counts"], list):
