@@ -22,6 +22,7 @@ import rcnnkit_runtime
 
 ENVIRONMENT_VARIABLE = "RCNNKIT_ENGINE"
 CHOICES = ("auto", "detectron2", "builtin")
+MEND_TORCHVISION = "install the pair that belongs together, for example `pip install torch==2.14.1 torchvision==0.29.1`"
 
 
 class EngineError(ImportError):
@@ -38,8 +39,8 @@ def activate_engine(choice: str | None = None) -> str:
         `"detectron2"` or `"builtin"`.
 
     Raises:
-        EngineError: an unknown choice, stock Detectron2 asked for but absent or broken, or another engine imported
-            earlier in this process.
+        EngineError: an unknown choice, stock Detectron2 asked for but absent or broken, another engine imported
+            earlier in this process, or a torchvision that does not belong to the installed torch.
     """
     choice = choice or os.environ.get(ENVIRONMENT_VARIABLE, "").strip().lower() or "auto"
     if choice not in CHOICES:
@@ -53,6 +54,7 @@ def activate_engine(choice: str | None = None) -> str:
             )
         return loaded
     engine = _find_engine(choice)
+    _import_torchvision()
     if engine == "builtin":
         rcnnkit_runtime.activate(first=True)
         importlib.import_module("detectron2")
@@ -97,6 +99,15 @@ def _stock_is_installed() -> bool:
 
 def _is_builtin(origin: str | None) -> bool:
     return origin is not None and rcnnkit_runtime.ENGINE_ROOT in Path(origin).resolve().parents
+
+
+def _import_torchvision() -> None:
+    """Both engines need its operators; built for another torch it fails at import, in many ways."""
+    try:
+        importlib.import_module("torchvision")
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise EngineError(f"torchvision cannot be imported ({reason}); {MEND_TORCHVISION}") from error
 
 
 def _import_stock() -> None:

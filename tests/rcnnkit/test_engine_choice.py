@@ -104,6 +104,15 @@ def test_broken_stock_does_not_stop_the_forced_builtin(stock):
     assert result.stdout.startswith("engine: builtin "), result.stderr
 
 
+def test_a_torchvision_of_another_torch_is_one_line(tmp_path):
+    (tmp_path / "torchvision").mkdir()
+    cause = "operator torchvision::nms does not exist"
+    (tmp_path / "torchvision" / "__init__.py").write_text(f"raise RuntimeError({cause!r})\n")
+    result = run_python("import sys, rcnnkit_command; sys.exit(rcnnkit_command.main())", path=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1 and cause in result.stderr and "pip install torch==" in result.stderr
+
+
 def test_unknown_choice_lists_the_known_ones():
     result = run_python(PRINT_ENGINE, engine="tensorpack")
     assert result.returncode != 0

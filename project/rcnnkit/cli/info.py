@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 
 import rcnnkit
-from rcnnkit.engine_choice import engine_line
+from rcnnkit.engine_choice import MEND_TORCHVISION, engine_line
 
 PACKAGES = ("torch", "torchvision", "numpy", "fvcore", "iopath", "omegaconf", "pycocotools", "faster-coco-eval",
             "opencv-python", "opencv-python-headless", "Pillow", "setuptools")  # fmt: skip
@@ -67,7 +67,6 @@ def check_opencv(builds: list[str]) -> Iterator[str]:
 
 def check_torchvision_operators() -> Iterator[str]:
     """torchvision built against another torch imports but has no compiled operators."""
-    mend = "install the pair that belongs together, for example `pip install torch==2.14.1 torchvision==0.29.1`"
     try:
         import torchvision
 
@@ -75,10 +74,10 @@ def check_torchvision_operators() -> Iterator[str]:
         kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8]), 0.5)
         torchvision.ops.roi_align(torch.zeros(1, 1, 4, 4), [boxes], 2)
         if kept.tolist() != [0]:
-            yield f"torchvision's non-maximum suppression gives {kept.tolist()} where [0] is right; {mend}"
+            yield f"torchvision's non-maximum suppression gives {kept.tolist()} where [0] is right; {MEND_TORCHVISION}"
     except (ImportError, RuntimeError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        yield f"torchvision {_version('torchvision')} does not work with torch {torch.__version__} ({reason}); {mend}"
+        yield f"torchvision {_version('torchvision')} does not work with torch {torch.__version__} ({reason}); {MEND_TORCHVISION}"
 
 
 def _devices() -> list[tuple[str, str]]:
