@@ -77,7 +77,8 @@ def check_torchvision_operators() -> Iterator[str]:
             yield f"torchvision's non-maximum suppression gives {kept.tolist()} where [0] is right; {MEND_TORCHVISION}"
     except (ImportError, RuntimeError, AttributeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        yield f"torchvision {_version('torchvision')} does not work with torch {torch.__version__} ({reason}); {MEND_TORCHVISION}"
+        pair = f"torchvision {_version('torchvision')} does not work with torch {torch.__version__}"
+        yield f"{pair} ({reason}); {MEND_TORCHVISION}"
 
 
 def _devices() -> list[tuple[str, str]]:
