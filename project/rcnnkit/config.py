@@ -4,6 +4,7 @@ from PIL import Image
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from rcnnkit.config_tasks import add_task_config, check_task_config
 from rcnnkit.errors import UserError, nearest
 
 OPTIMIZERS = ("SGD", "ADAMW")
@@ -47,6 +48,7 @@ def add_rcnnkit_config(cfg: CfgNode) -> None:
     # Keypoints that are labelled without a box get the smallest one around them, grown on each side by this fraction of
     # its longer side (0 or more); 0.1: keypoints lie inside the outline of an animal or person, not on it.
     cfg.RCNNKIT.KEYPOINT_BOX_MARGIN = 0.1
+    add_task_config(cfg)
 
 
 def validate_config(cfg: CfgNode, eval_only: bool = False) -> None:
@@ -68,6 +70,7 @@ def validate_config(cfg: CfgNode, eval_only: bool = False) -> None:
     _check_choices(cfg)
     _check_images(cfg)
     _check_negatives(cfg)
+    check_task_config(cfg)
     for key in ("TEST",) if eval_only else ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
             _check_registered(f"DATASETS.{key}", name)

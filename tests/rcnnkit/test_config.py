@@ -38,6 +38,10 @@ def test_defaults(cfg):
             ("config_check_trian",),
             r"DATASETS\.TEST: .*'config_check_trian'.*the nearest: config_check_train",
         ),
+        ("RCNNKIT.TASK_BALANCE", "learned", r"RCNNKIT\.TASK_BALANCE: 'learned' is unknown; nearest: .*uncertainty"),
+        ("RCNNKIT.IGNORE_IOA", 0.0, r"RCNNKIT\.IGNORE_IOA: 0\.0; give a share"),
+        ("RCNNKIT.TASK_WEIGHTS", [["mask", -1.0]], r"RCNNKIT\.TASK_WEIGHTS: .*'mask', -1\.0.*at least 0"),
+        ("RCNNKIT.TASK_WEIGHTS", [["mask"]], r"RCNNKIT\.TASK_WEIGHTS: .*give pairs"),
         ("MODEL.ROI_HEADS.NUM_CLASSES", 80, r"NUM_CLASSES: 80, but .* 2 classes \(nut, bolt\); set it to 2"),
     ],
 )
@@ -46,6 +50,14 @@ def test_refused_with_key_value_and_advice(cfg, key, value, message):
     with pytest.raises(UserError, match=message) as caught:
         validate_config(cfg)
     assert "\n" not in str(caught.value)
+
+
+def test_a_learnt_weight_begins_above_0(cfg):
+    cfg.RCNNKIT.TASK_WEIGHTS = [["mask", 0]]
+    validate_config(cfg)
+    cfg.RCNNKIT.TASK_BALANCE = "uncertainty"
+    with pytest.raises(UserError, match=r"TASK_WEIGHTS: \['mask', 0\]; a weight that is learnt begins above 0"):
+        validate_config(cfg)
 
 
 def test_keypoints_must_agree(cfg):

@@ -36,7 +36,9 @@ class LabelMapper(DatasetMapper):
       `gt_has_keypoints` (N,) bool: at least one is, and lies in the augmented image.
 
     A loss learns only from the objects that these fields mark; without the field, from all. What has to be left out is
-    counted in the item: `item["left_out"]`, a dictionary {reason: number}, absent where nothing is.
+    counted in the item: `item["left_out"]`, a dictionary {reason: number}, absent where nothing is. Crowd regions and
+    objects marked to be ignored are no instances; `item["ignored"]`, Boxes (M, 4) in pixels of the augmented image,
+    tells where they are, absent where the record has none.
     """
 
     @configurable
@@ -93,6 +95,9 @@ class LabelMapper(DatasetMapper):
         if self.proposal_topk is not None:
             utils.transform_proposals(item, size, transforms, proposal_topk=self.proposal_topk)
         if self.is_train and annotations is not None:
+            ignored = [one for one in annotations if one.get("iscrowd", 0) or one.get("ignore", 0)]
+            if ignored:
+                item["ignored"] = _ignored_boxes(ignored, transforms, size)
             item["instances"], left_out = self._instances(annotations, transforms, size, item)
             if left_out:
                 item["left_out"] = dict(left_out)
@@ -114,8 +119,7 @@ class LabelMapper(DatasetMapper):
                 )
             )
         instances = Instances(size)
-        boxes = [BoxMode.convert(one["bbox"], one["bbox_mode"], BoxMode.XYXY_ABS) for one in kept]
-        instances.gt_boxes = Boxes(torch.from_numpy(np.asarray(boxes, dtype=np.float32).reshape(-1, 4)))
+        instances.gt_boxes = _boxes(kept)
         instances.gt_classes = torch.tensor([one["category_id"] for one in kept], dtype=torch.int64)
         if self.use_instance_mask:
             self._add_masks(instances, kept)
@@ -190,6 +194,22 @@ class LabelMapper(DatasetMapper):
         left_out.update({EMPTY_BOX: int(empty.sum())} if empty.any() else {})
         keep &= ~empty
         return instances if keep.all() else instances[keep]
+
+
+def _ignored_boxes(annotations: list[dict], transforms: Any, size: tuple[int, int]) -> Boxes:
+    """(M, 4) XYXY of the boxes in the augmented image; those that left it are not among them."""
+    moved = [
+        utils.transform_instance_annotations({key: one[key] for key in ("bbox", "bbox_mode")}, transforms, size)
+        for one in annotations
+    ]
+    boxes = _boxes(moved)
+    return boxes[boxes.nonempty()]
+
+
+def _boxes(annotations: list[dict]) -> Boxes:
+    """(N, 4) XYXY of their boxes."""
+    boxes = [BoxMode.convert(one["bbox"], one["bbox_mode"], BoxMode.XYXY_ABS) for one in annotations]
+    return Boxes(torch.from_numpy(np.asarray(boxes, dtype=np.float32).reshape(-1, 4)))
 
 
 def _compressed(runs: dict) -> dict:

@@ -102,6 +102,21 @@ def test_what_must_go_is_counted(record):
     assert item["instances"].gt_has_mask.tolist() == [True, False]
 
 
+def test_crowds_and_ignored_objects_are_handed_over_where_they_are(record):
+    given = record(
+        an_object(),
+        an_object(iscrowd=1, box=(10, 10, 30, 30)),
+        an_object(ignore=1, box=(30, 5, 60, 20)),
+        an_object(ignore=1, box=(0, 0, 20, 40)),  # outside of the crop
+        {**an_object(iscrowd=1), "bbox": [40, 0, 10, 10], "bbox_mode": BoxMode.XYWH_ABS},
+    )
+    item = mapper(T.CropTransform(20, 0, 40, 40), T.HFlipTransform(40))(given)
+    assert item["ignored"].tensor.tolist() == [[30, 10, 40, 30], [0, 5, 30, 20], [10, 0, 20, 10]]
+    assert len(item["instances"]) == 1
+    assert "ignored" not in mapper()(record(an_object()))
+    assert "ignored" not in mapper(train=False)(given)
+
+
 @pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
 def test_after_a_crop_boxes_fit_masks_where_there_are_some(record, mask_format):
     crop = T.CropTransform(20, 0, 40, 40)
