@@ -8,26 +8,51 @@ from pathlib import Path
 
 import pytest
 
-STOCK_INIT = "__version__ = '0.6'\n"
-CATALOGS = """
-class _Catalog:
-    def register(self, name, function): ...
+STOCK_INIT = """
+# Every module below this package is there, and has every name.
+import importlib.abc, importlib.machinery, sys
+
+__version__ = '0.6'
+
+
+class _Registry:
+    def __init__(self, *_): ...
+
+    def register(self, *_):
+        return lambda registered: registered
+
+    def list(self): return []
     def get(self, name): return self
     def set(self, **facts): ...
 
 
-DatasetCatalog = MetadataCatalog = _Catalog()
-"""
-REGISTRIES = """
-class _Registry:
-    def register(self):
-        return lambda registered: registered
+class _Names(type):
+    def __getattr__(cls, name):
+        return _named(name)
 
 
-def __getattr__(name):
+class _Anything(metaclass=_Names):
+    def __init__(self, *_, **__): ...
+
+
+def _named(name):
     if name.startswith("__"):
         raise AttributeError(name)
-    return _Registry() if name.endswith("_REGISTRY") else type(name, (), {})
+    if name == "Registry":
+        return _Registry
+    return _Registry() if name.endswith(("_REGISTRY", "Catalog")) else _Names(name, (_Anything,), {})
+
+
+class _Modules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name, path=None, target=None):
+        if name.startswith("detectron2."):
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def exec_module(self, module):
+        module.__getattr__ = _named
+
+
+sys.meta_path.append(_Modules())
 """
 PRINT_ENGINE = "import rcnnkit, rcnnkit.engine_choice as choice; print(choice.engine_line())"
 
@@ -51,14 +76,8 @@ def run_python(code: str, *, engine: str | None = None, path: Path | None = None
 @pytest.fixture
 def stock(tmp_path: Path) -> Path:
     """A folder with a package that stands for an installed stock Detectron2."""
-    for name in ("", "engine", "model_zoo"):
-        folder = tmp_path / "detectron2" / name
-        folder.mkdir(exist_ok=True)
-        (folder / "__init__.py").write_text(STOCK_INIT)
-    for name, content in (("data", CATALOGS), ("modeling", REGISTRIES), ("modeling/anchor_generator", REGISTRIES)):
-        folder = tmp_path / "detectron2" / name
-        folder.mkdir()
-        (folder / "__init__.py").write_text(content)
+    (tmp_path / "detectron2").mkdir()
+    (tmp_path / "detectron2" / "__init__.py").write_text(STOCK_INIT)
     return tmp_path
 
 
@@ -90,7 +109,7 @@ def test_stock_asked_for_but_absent_is_an_error():
 
 
 def test_broken_stock_is_an_error_that_names_the_way_out(stock):
-    (stock / "detectron2" / "model_zoo" / "__init__.py").write_text("import pkg_resources_is_gone")
+    (stock / "detectron2" / "model_zoo.py").write_text("import pkg_resources_is_gone")
     result = run_python(PRINT_ENGINE, path=stock)
     assert result.returncode != 0
     last = result.stderr.strip().splitlines()[-1]
