@@ -85,6 +85,9 @@ def set_data_keys(cfg: CfgNode, explicit: Collection[str], names: Sequence[str])
     points = metadata.get("keypoint_names")
     if points:
         values["MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS"] = len(points)
+        owned = metadata.get("keypoint_classes")
+        if owned:
+            values["MODEL.ROI_KEYPOINT_HEAD.CLASS_KEYPOINTS"] = [list(owned.get(name, ())) for name in classes]
         values["TEST.KEYPOINT_OKS_SIGMAS"] = sigmas(points)
         given = cfg.TEST.KEYPOINT_OKS_SIGMAS
         if cfg.MODEL.KEYPOINT_ON and "TEST.KEYPOINT_OKS_SIGMAS" in explicit and len(given) not in (0, len(points)):

@@ -71,6 +71,7 @@ def test_keypoints(cfg, path):
     change(path, keypoints=["nose", "tip"], annotation={"keypoints": [3, 3, 2, 4, 4, 2]})
     settle(cfg)
     assert cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS == 2 and len(cfg.TEST.KEYPOINT_OKS_SIGMAS) == 2
+    assert cfg.MODEL.ROI_KEYPOINT_HEAD.CLASS_KEYPOINTS == [[0, 1], []]
     cfg.MODEL.KEYPOINT_ON, cfg.TEST.KEYPOINT_OKS_SIGMAS = True, [0.1]
     with pytest.raises(UserError, match=r"OKS_SIGMAS: 1 numbers, but .* has 2 keypoints \(nose, tip\)"):
         settle(cfg, "TEST.KEYPOINT_OKS_SIGMAS")

@@ -1,0 +1,61 @@
+"""The config keys of rcnnkit's keypoint heads, and their checks."""
+
+from detectron2.config import CfgNode
+from rcnnkit.errors import UserError
+
+
+def add_keypoint_head_config(cfg: CfgNode) -> None:
+    """Keys of rcnnkit's keypoint heads, of which MODEL.ROI_KEYPOINT_HEAD.NAME chooses one."""
+    head = cfg.MODEL.ROI_KEYPOINT_HEAD
+    # Per class, in the order of the classes, the indices of its keypoints; [] as a whole: every class has all. Points
+    # that a class does not have are neither learnt nor found (score 0). With data of one's own it follows from these.
+    head.CLASS_KEYPOINTS = []
+    # NAME SubpixelKeypointHead: heatmaps of twice POOLER_RESOLUTION on the convolutions of CONV_DIMS. Zhang et al.,
+    # "Distribution-aware coordinate representation for human pose estimation", CVPR 2020, arXiv 1910.06278
+    head.SUBPIXEL = CfgNode()
+    # Standard deviation of a point's Gaussian, in cells of the heatmap (above 0); the paper's 2 cells of 64 or 48.
+    head.SUBPIXEL.SIGMA = 1.0
+    # Factor of the visibility's loss, relative to LOSS_WEIGHT (no unit, 0 or more).
+    head.SUBPIXEL.VISIBILITY_LOSS_WEIGHT = 0.1
+    # NAME CoordinateKeypointHead: x and y as classifications. Li et al., "SimCC: a simple coordinate classification
+    # perspective for human pose estimation", ECCV 2022, arXiv 2107.03332
+    head.COORDINATE = CfgNode()
+    # Number of 3 × 3 convolutions, their channels and normalisation ("", "GN", "BN", ...).
+    head.COORDINATE.NUM_CONV = 4
+    head.COORDINATE.CONV_DIM = 256
+    head.COORDINATE.NORM = ""
+    # Bins for each cell of the pooled features: with POOLER_RESOLUTION 14 there are 56 along each side of the box.
+    head.COORDINATE.BINS_PER_CELL = 4
+    # Standard deviation of a coordinate's Gaussian, in bins (above 0).
+    head.COORDINATE.SIGMA = 2.0
+
+
+def check_keypoint_head(cfg: CfgNode) -> None:
+    """Check the keys, and that the lists of keypoints are those of the classes.
+
+    Raises:
+        UserError: a number out of its range, another number of lists than of classes, or a keypoint that is not there.
+    """
+    head = cfg.MODEL.ROI_KEYPOINT_HEAD
+    for section in ("SUBPIXEL", "COORDINATE"):
+        if not head[section].SIGMA > 0:
+            raise UserError(f"MODEL.ROI_KEYPOINT_HEAD.{section}.SIGMA: {head[section].SIGMA}; give a number above 0")
+    if head.COORDINATE.BINS_PER_CELL < 1:
+        raise UserError(
+            f"MODEL.ROI_KEYPOINT_HEAD.COORDINATE.BINS_PER_CELL: {head.COORDINATE.BINS_PER_CELL}; give 1 or more"
+        )
+    if not head.CLASS_KEYPOINTS:
+        return
+    key, classes = "MODEL.ROI_KEYPOINT_HEAD.CLASS_KEYPOINTS", cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    if len(head.CLASS_KEYPOINTS) != classes:
+        raise UserError(
+            f"{key}: {len(head.CLASS_KEYPOINTS)} lists, but there are {classes} classes; give one list for each, "
+            "empty for a class without keypoints"
+        )
+    for number, indices in enumerate(head.CLASS_KEYPOINTS):
+        beyond = [index for index in indices if not 0 <= index < head.NUM_KEYPOINTS]
+        if beyond:
+            raise UserError(
+                f"{key}: class {number} has the point {beyond[0]}, but NUM_KEYPOINTS is {head.NUM_KEYPOINTS}; "
+                f"indices go from 0 to {head.NUM_KEYPOINTS - 1}"
+            )
