@@ -8,6 +8,7 @@ from pathlib import Path
 from rcnnkit.cli.data_source import add_source, read_source, tell
 from rcnnkit.data.label_counts import has_keypoints
 from rcnnkit.data.labelled import LabelledData
+from rcnnkit.data.naming import split_name
 from rcnnkit.data.parts import Parts
 from rcnnkit.files import write_bytes
 
@@ -25,7 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"{found.tree.annotation_file or found.tree.root}")
     print(f"format: {found.reader.name} ({found.reason})")
     for other in found.also:
-        print(f"also seen, not used: {other}; --format reads it")
+        way = "--split" if other.startswith("labels ") else "--format"
+        print(f"also seen, not used: {other}; {way} reads it")
     counts = {name or "all": counts_of(data) for name, data in found.parts.items()}
     print()
     _print_counts(counts)
@@ -35,6 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
     print()
     _print_classes(counts)
     _print_keypoints(found)
+    listed = {record["file_name"] for data in found.parts.values() for record in data.records}
+    listed |= {str(file) for data in found.parts.values() for file in data.files}
+    others = [] if arguments.split or split_name(arguments.path)[1] else found.tree.other_images(listed)
+    if others:
+        print(f"\n{len(others)} more images are in no annotation, such as {found.tree.relative(others[0])}")
     if len(found.problems):
         tell(found.problems, "\nwhat could not be read (rcnnkit data check tells all):")
     if arguments.json is not None:

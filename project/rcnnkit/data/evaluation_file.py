@@ -37,15 +37,18 @@ def write_evaluation_file(name: str, path: Path) -> None:
     """Write the records of a data set, with the classes of the model, for COCO's evaluator; whole or not at all.
 
     Objects to be ignored become crowd regions of each class: neither right nor wrong whatever is predicted there.
+    Where the data have keypoints, every object gets them: COCO's evaluation of keypoints leaves out objects whose
+    points all have visibility 0, and fails on objects that have none.
     """
     metadata = MetadataCatalog.get(name)
     classes = list(metadata.thing_classes)
-    records = [
-        {**record, "annotations": [one for a in record.get("annotations", ()) for one in _judged(a, len(classes))]}
-        for record in DatasetCatalog.get(name)
-    ]
-    ids = metadata.thing_dataset_id_to_contiguous_id
     names = tuple(metadata.get("keypoint_names") or ())
+    unlabelled = {"keypoints": [0] * (3 * len(names))} if names else {}
+    records = []
+    for record in DatasetCatalog.get(name):
+        judged = [one for annotation in record.get("annotations", ()) for one in _judged(annotation, len(classes))]
+        records.append({**record, "annotations": [{**unlabelled, **annotation} for annotation in judged]})
+    ids = metadata.thing_dataset_id_to_contiguous_id
     points = {index: Skeleton(names) for index in range(len(classes))} if names else {}
     write_coco(LabelledData("coco", classes, records, [], points, sorted(ids, key=ids.get)), path)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from rcnnkit.data import splits
 from rcnnkit.data.cache import read_cached
 from rcnnkit.data.formats import Reader, choose_reader, recognise
-from rcnnkit.data.labelled import LabelledData, ProblemLog
+from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog
 from rcnnkit.data.tree import Tree
 from rcnnkit.errors import UserError
 
@@ -133,10 +133,22 @@ def read_part(part: Part, problems: ProblemLog, holdout: Holdout = DEFAULT_HOLDO
     """
     part.tree.refuse_links_out(problems)
     data = read_cached(part.reader, part.tree, part.split, problems)
+    if part.split is None and part.tree.annotation_file is None:
+        _tell_unlisted(part.tree, data, problems)
     if part.held_out is not None:
         data.records = held_out(data.records, part.held_out, holdout, part.tree.root)
         data.is_coco_file = False
     return data
+
+
+def _tell_unlisted(tree: Tree, data: LabelledData, problems: ProblemLog) -> None:
+    """Note the images of a folder without parts that are in no record, but for those whose problem is known."""
+    told = {problem.file for problem in problems}
+    advice = "no annotation names this image, and it is left out; label it, or list it without objects"
+    for path in tree.other_images({record["file_name"] for record in data.records} | set(map(str, data.files))):
+        file = tree.relative(path)
+        if file not in told:
+            problems.add("image-unlisted", file, advice, severity=WARNING)
 
 
 def held_out(records: list[dict], half: str, holdout: Holdout, root: Path) -> list[dict]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,8 @@ from rcnnkit.data.coco_check import check_coco
 from rcnnkit.data.coco_segmentation import segmentation_problem
 from rcnnkit.data.entries import DEFAULT_READING, DataSource, Reading, parse_entry
 from rcnnkit.data.formats.deeplabcut import DeepLabCutReader
-from rcnnkit.data.keypoints import keypoint_metadata, unite_keypoints
-from rcnnkit.data.labelled import LabelledData, ProblemLog, class_index
+from rcnnkit.data.keypoints import flip_map, keypoint_metadata, unite_keypoints, unpaired
+from rcnnkit.data.labelled import LabelledData, ProblemLog, Skeleton, class_index
 from rcnnkit.data.naming import is_path, read_part, resolve
 from rcnnkit.data.writers.coco import category_ids, whole_ids
 from rcnnkit.errors import UserError
@@ -149,9 +150,25 @@ def load(name: str, source: DataSource, notes: list[tuple[int, str]]) -> Labelle
     edit_classes(name, data, source, notes)
     define_keypoints(name, data, source)
     counts = f"{len(data.records)} images, {data.num_annotations()} objects, {len(data.classes)} classes"
-    more = f"; {len(problems)} remarks, see rcnnkit data check {source.path}" if len(problems) else ""
+    _tell_unpaired(data, notes)
+    kinds = Counter(problem.kind for problem in problems)
+    remarks = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(6))
+    more = f"; remarks: {remarks}; see rcnnkit data check {source.path}" if remarks else ""
     notes.append((logging.INFO, f"{counts} ({', '.join(data.classes[:12])}){more}"))
     return data
+
+
+def _tell_unpaired(data: LabelledData, notes: list[tuple[int, str]]) -> None:
+    """Say which keypoints seem to be of one side, with no partner that a mirrored image could swap them with."""
+    for index, skeleton in sorted(data.skeletons.items()):
+        paired = {name for pair in flip_map(skeleton.names, skeleton.flip_pairs) for name in pair}
+        alone = [name for name in unpaired(skeleton.names) if name not in paired]
+        if alone:
+            text = (
+                f"class {data.classes[index]!r}: the other side of {', '.join(alone)} is not among the keypoints; in "
+                "mirrored images they are on the wrong side: name both sides, set flip_pairs, or INPUT.RANDOM_FLIP none"
+            )
+            notes.append((logging.WARNING, text))
 
 
 def number_images(records: list[dict]) -> bool:
@@ -201,6 +218,10 @@ def _check_numbers(name: str, data: LabelledData, notes: list[tuple[int, str]]) 
                 if problem:
                     _refuse_coco(name, data)
                     raise UserError(_place(name, record, annotation) + f" has a mask that cannot be used: {problem}")
+            if "keypoints" in annotation:
+                problem = _keypoints_problem(annotation["keypoints"], data.skeletons.get(annotation["category_id"]))
+                if problem:
+                    raise UserError(_place(name, record, annotation) + f" has keypoints that cannot be used: {problem}")
     if flat:
         text = f"{flat} boxes have no width or no height; nothing is learnt from them. The first: {first}"
         notes.append((logging.WARNING, text))
@@ -217,6 +238,13 @@ def _mask_problem(segmentation: list | dict, size: list[int]) -> str | None:
             if problem:
                 return problem
     return None
+
+
+def _keypoints_problem(points: list[float], skeleton: Skeleton | None) -> str | None:
+    count, total = len(points), sum(points)
+    if skeleton is not None and count != 3 * len(skeleton.names):
+        return f"{count} numbers, but the class has {len(skeleton.names)} points; write x, y, visibility for each"
+    return None if total - total == 0 else f"{points[:12]} are not all finite; correct them"
 
 
 def _place(name: str, record: dict, annotation: dict) -> str:
@@ -252,7 +280,8 @@ def serve(name: str, classes: list[str], keypoints: dict, is_learnt: bool = Fals
         "image_root": entry.source.images or os.path.dirname(data.records[0]["file_name"]),
         **(keypoints if data.skeletons or is_learnt else {}),
     }
-    if same and unchanged and data.is_coco_file:
+    lacking = own and not all("keypoints" in a for record in data.records for a in record["annotations"])
+    if same and unchanged and data.is_coco_file and not lacking:
         described["json_file"] = str(data.files[0])
     if name in MetadataCatalog.list():
         MetadataCatalog.remove(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections import defaultdict
+from collections.abc import Container
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from rcnnkit.data.labelled import ProblemLog
@@ -83,6 +84,10 @@ class Tree:
         """The image files below the folder of images, or below the root."""
         files = self.files if self.images_root is None else _files_below(self.images_root)[0]
         return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+
+    def other_images(self, named: Container[str]) -> list[Path]:
+        """Images that are not among the absolute paths."""
+        return [path for path in self.images if str(path) not in named]
 
     @functools.cached_property
     def _by_name(self) -> dict[str, list[Path]]:

@@ -2,13 +2,15 @@
 
 import json
 import logging
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.data.entries import DataSource, Reading, parse_entry
-from rcnnkit.data.evaluation_file import needs_evaluation_file
+from rcnnkit.data.evaluation_file import needs_evaluation_file, write_evaluation_file
 from rcnnkit.data.labelled import Skeleton
 from rcnnkit.data.naming import Holdout
 from rcnnkit.data.registration import forget, register_custom_datasets, register_paths
@@ -66,6 +68,37 @@ class TestPaths:
         register_paths([path])
         assert sorted(record["image_id"] for record in DatasetCatalog.get(path)) == [1, 2, 3, 4]
         assert MetadataCatalog.get(path).get("json_file") is None and needs_evaluation_file(path)
+
+    def test_objects_without_keypoints_get_them_in_the_evaluation_file(self, path, tmp_path):
+        change(path, "categories", 0, keypoints=["left_end", "top"])
+        change(path, "annotations", 0, keypoints=[5, 5, 2, 7, 7, 2])
+        register_paths([path])
+        assert MetadataCatalog.get(path).get("json_file") is None
+        write_evaluation_file(path, tmp_path / "out.json")
+        with open(tmp_path / "out.json") as opened:
+            written = json.load(opened)["annotations"]
+        points = [entry["keypoints"] for entry in written if entry["num_keypoints"] == 0]
+        assert len(written) == 8 and points == [[0] * 6] * 7
+
+    @pytest.mark.parametrize(
+        "points, said", [([5, 5, 2], "3 numbers"), ([5, 5, 2, float("nan"), 7, 2], "not all finite")]
+    )
+    def test_keypoints_that_no_tensor_can_hold(self, path, points, said):
+        change(path, "categories", 0, keypoints=["left_end", "right_end"])
+        change(path, "annotations", 0, keypoints=points)
+        with pytest.raises(UserError, match=f"(?s)annotation .*(has keypoints that cannot be used: .*{said}|NaN)"):
+            register_paths([path])
+
+    def test_what_is_told_of_sides_and_of_images_that_nothing_names(self, path, caplog):
+        change(path, "categories", 0, keypoints=["left_end", "top"])
+        with open(f"{path}/tiny.json") as opened:
+            name = json.load(opened)["images"][0]["file_name"]
+        (tiny_image,) = Path(path).rglob(name)
+        shutil.copy(tiny_image, f"{path}/other.png")
+        with caplog.at_level(logging.INFO, logger="rcnnkit"):
+            register_paths([path])
+        assert "the other side of left_end is not among the keypoints" in caplog.text
+        assert "remarks: 1 image-unlisted; see rcnnkit data check" in caplog.text
 
     def test_category_ids_that_evaluators_cannot_use(self, path):
         change(path, "categories", 0, id=-1)

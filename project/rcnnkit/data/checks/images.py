@@ -103,12 +103,11 @@ def check_labels_missing(data: LabelledData, places: Places) -> Iterator[Problem
 
 def check_unlisted(parts: Iterable[LabelledData], tree: Tree) -> Iterator[Problem]:
     """Image files of the folder that no record of any part names."""
-    named: set[Path] = set()
+    named: set[str] = set()
     for data in parts:
-        named.update(Path(record["file_name"]) for record in data.records)
-        named.update(data.files)
+        named.update(record["file_name"] for record in data.records)
+        named.update(map(str, data.files))
     advice = "no annotation names this image; add it (without objects, if there are none) or delete the file"
-    for path in tree.images:
-        if path not in named:
-            file = tree.relative(path)
-            yield Problem("image-unlisted", file, None, None, None, advice, WARNING, file)
+    for path in tree.other_images(named):
+        file = tree.relative(path)
+        yield Problem("image-unlisted", file, None, None, None, advice, WARNING, file)
