@@ -65,7 +65,10 @@ setup(
         "orjson>=3.10",  # reads annotation files of hundreds of megabytes three times faster than json
     ],
     extras_require={
+        # Backbones by name. Not for all: it brings a client of a model hub, and most configs do without.
+        "timm": ["timm>=1.0.20"],
         "dev": [
+            "timm>=1.0.20",
             "pytest>=8",
             "pytest-cov>=5",
             "pytest-timeout>=2.3",

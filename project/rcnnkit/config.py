@@ -4,6 +4,7 @@ from PIL import Image
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from rcnnkit.config_backbones import add_backbone_config
 from rcnnkit.config_keypoints import add_keypoint_head_config, check_keypoint_head
 from rcnnkit.config_tasks import add_task_config, check_task_config
 from rcnnkit.errors import UserError, nearest
@@ -49,6 +50,7 @@ def add_rcnnkit_config(cfg: CfgNode) -> None:
     # Keypoints that are labelled without a box get the smallest one around them, grown on each side by this fraction of
     # its longer side (0 or more); 0.1: keypoints lie inside the outline of an animal or person, not on it.
     cfg.RCNNKIT.KEYPOINT_BOX_MARGIN = 0.1
+    add_backbone_config(cfg)
     add_keypoint_head_config(cfg)
     add_task_config(cfg)
 

@@ -1,6 +1,7 @@
 """Parts of models, registered in Detectron2's registries."""
 
 from .anchors import RoundedAnchorGenerator
+from .backbones import FeatureBackbone, build_mobilenetv3_fpn_backbone, build_timm_fpn_backbone
 from .ignored_regions import IgnoringRPN
 from .keypoint_heads import CoordinateKeypointHead, SubpixelKeypointHead
 from .meta_arch import MultiTaskRCNN
@@ -9,9 +10,12 @@ from .roi_heads import CascadeTaskROIHeads, TaskROIHeads
 __all__ = [
     "CascadeTaskROIHeads",
     "CoordinateKeypointHead",
+    "FeatureBackbone",
     "IgnoringRPN",
     "MultiTaskRCNN",
     "RoundedAnchorGenerator",
     "SubpixelKeypointHead",
     "TaskROIHeads",
+    "build_mobilenetv3_fpn_backbone",
+    "build_timm_fpn_backbone",
 ]
