@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+from rcnnkit.data.label_counts import has_mask
 from rcnnkit.data.labelled import LabelledData, Skeleton
 from rcnnkit.data.registration import registered
 from rcnnkit.data.writers.coco import write_coco
@@ -37,6 +39,7 @@ def write_evaluation_file(name: str, path: Path) -> None:
     """Write the records of a data set, with the classes of the model, for COCO's evaluator; whole or not at all.
 
     Objects to be ignored become crowd regions of each class: neither right nor wrong whatever is predicted there.
+    Those without a mask have their box as one.
     Where the data have keypoints, every object gets them: COCO's evaluation of keypoints leaves out objects whose
     points all have visibility 0, and fails on objects that have none.
     """
@@ -63,7 +66,15 @@ def set_evaluation_file(name: str, path: Path) -> None:
 
 
 def _judged(annotation: dict, num_classes: int) -> list[dict]:
-    if not annotation.get("ignore"):
-        return [annotation]
-    flagged = {key: value for key, value in annotation.items() if key != "ignore"}
-    return [{**flagged, "iscrowd": 1, "category_id": index} for index in range(num_classes)]
+    if annotation.get("ignore"):
+        flagged = _with_mask({key: value for key, value in annotation.items() if key != "ignore"})
+        return [{**flagged, "iscrowd": 1, "category_id": index} for index in range(num_classes)]
+    return [_with_mask(annotation) if annotation.get("iscrowd") else annotation]
+
+
+def _with_mask(region: dict) -> dict:
+    """A region with a mask, its own or its box: the evaluation of masks fails on those that have none."""
+    if has_mask(region):
+        return region
+    x0, y0, x1, y1 = BoxMode.convert(list(region["bbox"]), region["bbox_mode"], BoxMode.XYXY_ABS)
+    return {**region, "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]]}

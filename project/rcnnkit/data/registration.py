@@ -280,12 +280,20 @@ def serve(name: str, classes: list[str], keypoints: dict, is_learnt: bool = Fals
         "image_root": entry.source.images or os.path.dirname(data.records[0]["file_name"]),
         **(keypoints if data.skeletons or is_learnt else {}),
     }
-    lacking = own and not all("keypoints" in a for record in data.records for a in record["annotations"])
-    if same and unchanged and data.is_coco_file and not lacking:
+    if same and unchanged and data.is_coco_file and not _lacks(data):
         described["json_file"] = str(data.files[0])
     if name in MetadataCatalog.list():
         MetadataCatalog.remove(name)
     MetadataCatalog.get(name).set(**described)
+
+
+def _lacks(data: LabelledData) -> bool:
+    """Whether COCO's evaluation would look for keypoints of an object, or the mask of a crowd region, in vain."""
+    return any(
+        (data.skeletons and "keypoints" not in a) or (a["iscrowd"] and "segmentation" not in a)
+        for record in data.records
+        for a in record["annotations"]
+    )
 
 
 def _one_order(metadata: dict) -> bool:
