@@ -40,7 +40,8 @@ class DrawnObject:
         box: XYXY, absolute pixels.
         score: 0…1, None for truth.
         mask: (H, W) bool, or None.
-        keypoints: (K, 3) float: x, y and visibility (truth) or score (prediction; all are drawn), or None.
+        keypoints: (K, 3) float: x, y and visibility (truth) or score (prediction), or None. All but those with 0 are
+            drawn: nobody labelled them, or the class does not have them.
     """
 
     category: int
@@ -197,7 +198,7 @@ def _draw_keypoints(canvas: np.ndarray, drawn: DrawnObject, scale: int) -> None:
     """A filled ring for a keypoint that is seen, an open one where truth says that it is hidden."""
     assert drawn.keypoints is not None
     for x, y, visibility in drawn.keypoints.tolist():
-        if drawn.score is None and visibility == 0:
+        if visibility == 0:
             continue
         centre = (round(x * scale), round(y * scale))
         cv2.circle(canvas, centre, 5, _INK, -1 if drawn.score is not None or visibility == 2 else 1, cv2.LINE_AA)

@@ -100,6 +100,13 @@ def test_keypoints_only_of_the_classes_that_have_them():
     assert (draw_objects(picture, objects, ["a", "b"], scale=1, keypoint_classes=[0])[30, 20] == 0).all()
 
 
+def test_a_predicted_keypoint_that_the_class_does_not_have_is_not_drawn():
+    picture = np.zeros((40, 60, 3), np.uint8)
+    found = [DrawnObject(0, (5, 20, 35, 38), 0.9, None, np.array([[15.0, 30.0, 0.01], [28.0, 30.0, 0.0]]))]
+    seen = draw_objects(picture, found, ["a"], scale=1)
+    assert (seen[30, 15] > 200).all() and (seen[30, 28] == 0).all()
+
+
 def test_nothing_to_draw_enlarges_only():
     picture = np.full((10, 10, 3), 7, np.uint8)
     assert (draw_objects(picture, [], [], scale=3) == 7).all()

@@ -161,6 +161,19 @@ def test_predictions_keep_detectron2s_contract(name):
     assert nothing[0].pred_keypoints.shape == (0, 3, 3)
 
 
+@pytest.mark.parametrize("name", HEADS)
+def test_in_mixed_precision_losses_and_predictions_are_float32(name):
+    head = small(name)
+    features, instances = torch.randn(2, 4, 14, 14), [sampled(2, 1)]
+    exact = losses(head, features, instances)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = losses(head, features, instances)
+        found = head.eval()(features, [detected([0, 1])])[0].pred_keypoints
+    for key, value in mixed.items():
+        assert value.dtype == torch.float32 and value.item() == pytest.approx(exact[key].item(), rel=0.02)
+    assert found.dtype == torch.float32
+
+
 def test_visibility_is_learnt_apart_from_the_place():
     head = small("SubpixelKeypointHead")
     features = torch.randn(2, 4, 14, 14)
@@ -269,14 +282,17 @@ def test_ten_steps_on_shapes(name, few_shapes, tmp_path, repository, capfd):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_model_of_the_quick_config_learns_a_batch_without_keypoints(name, repository):
+@pytest.mark.parametrize("model", [("GeneralizedRCNN", "StandardROIHeads"), ("MultiTaskRCNN", "TaskROIHeads")])
+def test_a_model_of_the_quick_config_learns_a_batch_without_keypoints(model, name, repository):
     cfg = config(HEADS[0])
     cfg.merge_from_file(str(repository / "configs" / "quick" / f"{name}.yaml"))
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ROI_HEADS.NAME = model
     model = build_model(cfg).train()
     instances = Instances((64, 64))
     instances.gt_boxes = Boxes(torch.tensor([[8.0, 8.0, 40.0, 40.0]]))
     instances.gt_classes = torch.tensor([1])
     instances.gt_keypoints = Keypoints(torch.zeros(1, 4, 3))
+    instances.gt_has_keypoints = torch.tensor([False])
     with EventStorage():
         found = model([{"image": torch.zeros(3, 64, 64), "instances": instances, "height": 64, "width": 64}] * 2)
     assert found["loss_keypoint"].item() == 0 and found["loss_keypoint"].requires_grad
