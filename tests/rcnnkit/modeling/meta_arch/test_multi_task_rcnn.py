@@ -5,8 +5,8 @@ import torch
 from PIL import Image
 
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.modeling import build_model
-from detectron2.structures import Boxes, BoxMode
+from detectron2.modeling import GeneralizedRCNNWithTTA, build_model
+from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.events import EventStorage
 from rcnnkit.data.mapper import LabelMapper
 from rcnnkit.errors import UserError
@@ -72,6 +72,38 @@ def test_is_generalized_rcnn_where_everything_is_labelled(repository, kind):
     for one, other in zip(own.parameters(), plain.parameters()):
         assert torch.equal(one.grad, other.grad)
     assert_same_detections(detections(own, full_batch()), detections(plain, full_batch()))
+
+
+def test_proposals_may_come_with_the_input(repository):
+    given = ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals")
+    plain = seeded(small_rcnn.config(repository, *given))
+    own = seeded(small_rcnn.config(repository, *MULTI_TASK, *given))
+    items = full_batch()
+    for item in items:
+        item["proposals"] = Instances(small_rcnn.SIZE, proposal_boxes=Boxes(torch.tensor(TWO + ONE)))
+        item["proposals"].objectness_logits = torch.zeros(3)
+    expected, found = losses_of(plain, items), losses_of(own, items)
+    assert list(found) == list(expected) and all(torch.equal(found[name], expected[name]) for name in expected)
+    assert_same_detections(detections(own, items), detections(plain, items))
+    assert own.proposal_generator is None and own.balance.tasks == ["box", "mask", "keypoint"]
+
+
+@torch.no_grad()
+def test_test_time_augmentation_takes_it(repository):
+    test_time = ("TEST.AUG.MIN_SIZES", (96,), "TEST.AUG.FLIP", False, "MODEL.KEYPOINT_ON", False)
+    found = []
+    for more in ((), MULTI_TASK):
+        cfg = small_rcnn.config(repository, *more, *test_time)
+        augmented = GeneralizedRCNNWithTTA(cfg, seeded(cfg).eval())
+        found.append([one["instances"] for one in augmented([{**full_batch()[0], "height": 96, "width": 128}])])
+    assert_same_detections(found[1], found[0])
+
+
+def test_training_is_drawn_where_asked(repository):
+    model = seeded(small_rcnn.config(repository, *MULTI_TASK, "VIS_PERIOD", 1, "MODEL.MASK_ON", False))
+    with EventStorage() as storage:
+        model.train()(full_batch())
+        assert len(storage._vis_data) == 1
 
 
 def test_checkpoints_load_into_one_another(repository, tmp_path):
