@@ -1,3 +1,4 @@
+import os
 import pickle
 from urllib.error import URLError
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from detectron2.checkpoint import CheckpointError, DetectionCheckpointer, PeriodicCheckpointer
+from detectron2.checkpoint import Checkpointer, CheckpointError, DetectionCheckpointer, PeriodicCheckpointer
 
 
 class _Model(nn.Module):
@@ -260,3 +261,36 @@ def test_anchors_in_files_of_old_are_not_unexpected(tmp_path, suffix):
     checkpointer.load(str(path))
     assert _values(model) == ALL_ONES
     assert checkpointer.incompatible.unexpected_keys == ["pixel_mean", "pixel_std"]
+
+
+class _RunsACommand:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("name", ["w.pkl", "w.pth", "w.pyth", "w.pth?matching_heuristics=True", "no_suffix"])
+@pytest.mark.parametrize("kind", [Checkpointer, DetectionCheckpointer])
+@pytest.mark.parametrize("how", ["load", "resume_or_load", "last_checkpoint"])
+def test_a_file_that_would_run_code_is_refused_and_runs_nothing(tmp_path, name, kind, how):
+    canary = tmp_path / "canary"
+    content = {"model": _arrays(_Model()), "optimizer": _RunsACommand(f"touch {canary}")}
+    path = tmp_path / name.partition("?")[0]
+    if path.suffix == ".pkl":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path)
+    if kind is Checkpointer:
+        name = path.name
+    checkpointer = kind(_Model(), str(tmp_path))
+    with pytest.raises(CheckpointError, match="system"):
+        if how == "last_checkpoint":
+            (tmp_path / "last_checkpoint").write_text(path.name)
+            checkpointer.resume_or_load("", resume=True)
+        else:
+            getattr(checkpointer, how)(str(tmp_path / name))
+    assert not canary.exists()
+    os.system(f"touch {canary}")
+    assert canary.exists()  # it would have been written

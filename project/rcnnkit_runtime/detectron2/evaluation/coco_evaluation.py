@@ -6,7 +6,6 @@ Metrics: https://cocodataset.org/#detection-eval, file formats: https://cocodata
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
 import io
 import itertools
@@ -32,7 +31,7 @@ from detectron2.utils.whole_file import write_whole
 
 from .box_proposals import _evaluate_box_proposals
 from .coco_predictions import instances_to_coco_json, results_for_task, to_dataset_categories
-from .collected_predictions import gathered, prediction_of, proposal_recalls, save_box_proposals, save_predictions
+from .collected_predictions import evaluate_collected, prediction_of, proposal_recalls, save_box_proposals
 from .evaluator import DatasetEvaluator
 from .fast_eval_api import COCOeval_opt
 
@@ -50,6 +49,8 @@ class COCOEvaluator(DatasetEvaluator):
 
     Works on any data set that can be written as COCO JSON.
     """
+
+    _results: OrderedDict[str, dict[str, float]]  # of evaluate()
 
     def __init__(
         self,
@@ -144,24 +145,8 @@ class COCOEvaluator(DatasetEvaluator):
             `{"bbox": {"AP": ..., "AP50": ..., ...}, "segm": ..., "keypoints": ...}` in percent, NaN for what has no
             ground truth; in other processes than the main one an empty dict.
         """
-        predictions = gathered(self._predictions, self._distributed)
-        if predictions is None:
-            return {}
-
-        if len(predictions) == 0:
-            self._logger.warning("[COCOEvaluator] Did not receive valid predictions.")
-            return {}
-
-        if self._output_dir:
-            save_predictions(self._output_dir, predictions)
-
-        self._results: OrderedDict[str, dict[str, float]] = OrderedDict()
-        if "proposals" in predictions[0]:
-            self._eval_box_proposals(predictions)
-        if "instances" in predictions[0]:
-            with _no_garbage_collection():
-                self._eval_predictions(predictions, img_ids=img_ids)
-        return copy.deepcopy(self._results)
+        with _no_garbage_collection():
+            return evaluate_collected(self, img_ids=img_ids) or {}
 
     def _tasks_from_predictions(self, predictions: Sequence[dict[str, Any]]) -> list[str]:
         """The tasks that COCO results (one dict for each object) can be evaluated on."""

@@ -5,9 +5,11 @@ The functions that projects replace in the evaluators' modules are arguments her
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,6 +48,34 @@ def save_predictions(output_dir: str, predictions: Sequence[Prediction]) -> None
     """Write `instances_predictions.pth`."""
     PathManager.mkdirs(output_dir)
     write_whole(os.path.join(output_dir, "instances_predictions.pth"), lambda file: torch.save(predictions, file))
+
+
+def evaluate_collected(evaluator: Any, **options: Any) -> dict[str, dict[str, float]] | None:
+    """The results of what an evaluator has collected, by its `_eval_box_proposals` and `_eval_predictions`.
+
+    Args:
+        evaluator: a COCOEvaluator or LVISEvaluator.
+        **options: for `_eval_predictions`.
+
+    Returns:
+        `evaluator._results`, copied; empty without predictions; None in other processes than the main one.
+    """
+    predictions = gathered(evaluator._predictions, evaluator._distributed)
+    if predictions is None:
+        return None
+    if len(predictions) == 0:
+        evaluator._logger.warning(f"[{type(evaluator).__name__}] Did not receive valid predictions.")
+        return {}
+
+    if evaluator._output_dir:
+        save_predictions(evaluator._output_dir, predictions)
+
+    evaluator._results = OrderedDict()
+    if "proposals" in predictions[0]:
+        evaluator._eval_box_proposals(predictions)
+    if "instances" in predictions[0]:
+        evaluator._eval_predictions(predictions, **options)
+    return copy.deepcopy(evaluator._results)
 
 
 def save_box_proposals(output_dir: str, predictions: Sequence[Prediction]) -> None:

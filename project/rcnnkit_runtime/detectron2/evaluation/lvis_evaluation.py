@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import logging
@@ -23,7 +22,7 @@ from detectron2.utils.whole_file import write_whole
 
 from .box_proposals import _evaluate_box_proposals as _recall_of_proposals
 from .coco_predictions import instances_to_coco_json, to_dataset_categories
-from .collected_predictions import gathered, prediction_of, proposal_recalls, save_box_proposals, save_predictions
+from .collected_predictions import evaluate_collected, prediction_of, proposal_recalls, save_box_proposals
 from .evaluator import DatasetEvaluator
 from .lvis_matching import LVISEvaluation
 
@@ -43,6 +42,8 @@ _METRICS: dict[str, dict[str, Any]] = {
 
 class LVISEvaluator(DatasetEvaluator):
     """Evaluate boxes, masks or box proposals with LVIS' metrics."""
+
+    _results: OrderedDict[str, dict[str, float]]  # of evaluate()
 
     def __init__(
         self,
@@ -99,22 +100,7 @@ class LVISEvaluator(DatasetEvaluator):
             for proposals `{"box_proposals": {"AR@100", ...}}`. -100 stands for what has no ground truth, as in LVIS'
             own tool; NaN for what has no predictions. None in other processes than the main one.
         """
-        predictions = gathered(self._predictions, self._distributed)
-        if predictions is None:
-            return None
-        if len(predictions) == 0:
-            self._logger.warning("LVISEvaluator: there are no predictions to evaluate.")
-            return {}
-
-        if self._output_dir:
-            save_predictions(self._output_dir, predictions)
-
-        self._results: OrderedDict[str, dict[str, float]] = OrderedDict()
-        if "proposals" in predictions[0]:
-            self._eval_box_proposals(predictions)
-        if "instances" in predictions[0]:
-            self._eval_predictions(predictions)
-        return copy.deepcopy(self._results)
+        return evaluate_collected(self)
 
     def _tasks_from_predictions(self, predictions: Sequence[dict[str, Any]]) -> tuple[str, ...]:
         """The tasks that predictions (one dict for each object) can be evaluated on."""

@@ -73,6 +73,17 @@ def _to_rgb(image: torch.Tensor, input_format: str) -> np.ndarray:
     return np.ascontiguousarray(array.clip(0, 255).astype(np.uint8))
 
 
+def _up_to_proposals(cfg) -> dict[str, Any]:
+    """What both models are made of: pixel statistics, backbone and proposal generator."""
+    backbone = build_backbone(cfg)
+    return {
+        "backbone": backbone,
+        "proposal_generator": build_proposal_generator(cfg, backbone.output_shape()),
+        "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+        "pixel_std": cfg.MODEL.PIXEL_STD,
+    }
+
+
 @META_ARCH_REGISTRY.register()
 class GeneralizedRCNN(NormalizesPixels):
     """Per-image feature extraction, region proposals, per-region prediction."""
@@ -113,15 +124,12 @@ class GeneralizedRCNN(NormalizesPixels):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        backbone = build_backbone(cfg)
+        parts = _up_to_proposals(cfg)
         return {
-            "backbone": backbone,
-            "proposal_generator": build_proposal_generator(cfg, backbone.output_shape()),
-            "roi_heads": build_roi_heads(cfg, backbone.output_shape()),
+            **parts,
+            "roi_heads": build_roi_heads(cfg, parts["backbone"].output_shape()),
             "input_format": cfg.INPUT.FORMAT,
             "vis_period": cfg.VIS_PERIOD,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
         }
 
     def visualize_training(self, batched_inputs: list[dict], proposals: list[Instances]) -> None:
@@ -239,13 +247,7 @@ class ProposalNetwork(NormalizesPixels):
 
     @classmethod
     def from_config(cls, cfg) -> dict:
-        backbone = build_backbone(cfg)
-        return {
-            "backbone": backbone,
-            "proposal_generator": build_proposal_generator(cfg, backbone.output_shape()),
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-        }
+        return _up_to_proposals(cfg)
 
     def forward(self, batched_inputs: list[dict]):
         """

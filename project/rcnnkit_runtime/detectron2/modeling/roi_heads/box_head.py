@@ -11,7 +11,7 @@ from fvcore.nn import weight_init
 from torch import nn
 
 from detectron2.config import configurable
-from detectron2.layers import ShapeSpec
+from detectron2.layers import Conv2d, ShapeSpec, get_norm  # noqa: F401 - importable from here in Detectron2, too
 from detectron2.modeling.roi_heads.conv_stack import add_conv_stack
 from detectron2.utils.registry import Registry
 

@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn.modules import module as module_hooks
 
 from detectron2.config import configurable
-from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm
+from detectron2.layers import Conv2d, ConvTranspose2d, ShapeSpec, cat, get_norm  # noqa: F401 - get_norm as in Detectron2
 from detectron2.layers.wrappers import channels_last_if_faster
+from detectron2.modeling.roi_heads.conv_stack import add_conv_stack
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.registry import Registry
@@ -205,23 +206,8 @@ class MaskRCNNConvUpsampleHead(BaseMaskRCNNHead, nn.Sequential):
         if not conv_dims:
             raise ValueError("MaskRCNNConvUpsampleHead: conv_dims must hold at least the deconvolution's channels")
 
-        channels: Any = input_shape.channels
-        self.conv_norm_relus: list[nn.Module] = []
-        for number, dim in enumerate(conv_dims[:-1], start=1):
-            conv = Conv2d(
-                channels,
-                dim,
-                kernel_size=3,
-                padding=1,
-                bias=not conv_norm,
-                norm=get_norm(conv_norm, dim),
-                activation=nn.ReLU(),
-            )
-            weight_init.c2_msra_fill(conv)
-            self.add_module(f"mask_fcn{number}", conv)
-            self.conv_norm_relus.append(conv)
-            channels = dim
-
+        self.conv_norm_relus = add_conv_stack(self, "mask_fcn", input_shape.channels, conv_dims[:-1], conv_norm)
+        channels: Any = conv_dims[-2] if len(conv_dims) > 1 else input_shape.channels
         self.deconv = ConvTranspose2d(channels, conv_dims[-1], kernel_size=2, stride=2)
         weight_init.c2_msra_fill(self.deconv)
         self.add_module("deconv_relu", nn.ReLU())
