@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.config_backbones import add_backbone_config
 from rcnnkit.config_keypoints import add_keypoint_head_config, check_keypoint_head
+from rcnnkit.config_masks import add_mask_head_config, check_mask_head
 from rcnnkit.config_tasks import add_task_config, check_task_config
 from rcnnkit.errors import UserError, nearest
 
@@ -52,6 +53,7 @@ def add_rcnnkit_config(cfg: CfgNode) -> None:
     cfg.RCNNKIT.KEYPOINT_BOX_MARGIN = 0.1
     add_backbone_config(cfg)
     add_keypoint_head_config(cfg)
+    add_mask_head_config(cfg)
     add_task_config(cfg)
 
 
@@ -83,6 +85,8 @@ def validate_config(cfg: CfgNode, eval_only: bool = False) -> None:
                 _check_keypoints(cfg, name)
     if cfg.MODEL.KEYPOINT_ON:
         check_keypoint_head(cfg)
+    if cfg.MODEL.MASK_ON:
+        check_mask_head(cfg)
 
 
 def _check_choices(cfg: CfgNode) -> None:

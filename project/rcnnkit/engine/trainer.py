@@ -6,7 +6,7 @@ from pathlib import Path
 
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer
-from detectron2.evaluation import COCOEvaluator, LVISEvaluator, PascalVOCDetectionEvaluator
+from detectron2.evaluation import LVISEvaluator, PascalVOCDetectionEvaluator
 from detectron2.utils import comm
 from rcnnkit.data.evaluation_file import (
     evaluation_file,
@@ -19,6 +19,7 @@ from rcnnkit.engine.checkpointing import CLASSES_KEY, ClassNames
 from rcnnkit.engine.hooks import ProgressBar, diverged, stop_on_bad_loss
 from rcnnkit.engine.optimizer import build_optimizer
 from rcnnkit.errors import UserError
+from rcnnkit.evaluation.mask_scores import MaskScoreCOCOEvaluator
 from rcnnkit.modeling.partial_labels import learn_from_labels_only
 
 
@@ -71,7 +72,7 @@ class Trainer(DefaultTrainer):
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type") or "coco"
         if kind == "coco":
             prepare_evaluation_file(dataset_name, folder)
-            return COCOEvaluator(dataset_name, output_dir=folder, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)
+            return MaskScoreCOCOEvaluator(dataset_name, output_dir=folder, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)
         if kind == "lvis":
             return LVISEvaluator(dataset_name, output_dir=folder)
         if kind == "pascal_voc":

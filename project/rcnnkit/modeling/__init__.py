@@ -4,6 +4,7 @@ from .anchors import RoundedAnchorGenerator
 from .backbones import FeatureBackbone, build_mobilenetv3_fpn_backbone, build_timm_fpn_backbone
 from .ignored_regions import IgnoringRPN
 from .keypoint_heads import CoordinateKeypointHead, SubpixelKeypointHead
+from .mask_heads import MaskQualityHead
 from .meta_arch import MultiTaskRCNN
 from .roi_heads import CascadeTaskROIHeads, TaskROIHeads
 
@@ -12,6 +13,7 @@ __all__ = [
     "CoordinateKeypointHead",
     "FeatureBackbone",
     "IgnoringRPN",
+    "MaskQualityHead",
     "MultiTaskRCNN",
     "RoundedAnchorGenerator",
     "SubpixelKeypointHead",

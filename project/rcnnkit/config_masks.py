@@ -1,0 +1,39 @@
+"""The config keys of rcnnkit's mask heads, and their checks."""
+
+from detectron2.config import CfgNode
+from rcnnkit.errors import UserError
+
+
+def add_mask_head_config(cfg: CfgNode) -> None:
+    """Keys of rcnnkit's mask heads, of which MODEL.ROI_MASK_HEAD.NAME chooses one."""
+    # Most boxes that rcnnkit's mask heads learn from in a step of one process, drawn at random where there are more;
+    # 0: all. Their memory grows with it. The default is the most that Detectron2's usual two images can have.
+    cfg.RCNNKIT.MAX_MASK_ROIS = 256
+    head = cfg.MODEL.ROI_MASK_HEAD
+    # NAME MaskQualityHead: predicts the IoU of each mask beside any other mask head. Huang et al., "Mask Scoring
+    # R-CNN", CVPR 2019, arXiv 1903.00241; the sizes of its section 4.2.
+    head.QUALITY = CfgNode()
+    # The mask head whose masks are judged: a name of the same registry.
+    head.QUALITY.MASK_HEAD = "MaskRCNNConvUpsampleHead"
+    # Number of 3 × 3 convolutions (1 or more; the last has stride 2), their channels, and those of the linear layers.
+    head.QUALITY.NUM_CONV = 4
+    head.QUALITY.CONV_DIM = 256
+    head.QUALITY.FC_DIM = 1024
+    # Factor of its loss, the mean squared error of the IoU (no unit, 0 or more).
+    head.QUALITY.LOSS_WEIGHT = 1.0
+
+
+def check_mask_head(cfg: CfgNode) -> None:
+    """Check the keys.
+
+    Raises:
+        UserError: a number out of its range, or a head that is to judge its own masks.
+    """
+    if cfg.RCNNKIT.MAX_MASK_ROIS < 0:
+        raise UserError(f"RCNNKIT.MAX_MASK_ROIS: {cfg.RCNNKIT.MAX_MASK_ROIS}; give a number of boxes, or 0 for all")
+    own = cfg.MODEL.ROI_MASK_HEAD.QUALITY
+    if own.MASK_HEAD == "MaskQualityHead":
+        raise UserError("MODEL.ROI_MASK_HEAD.QUALITY.MASK_HEAD: MaskQualityHead judges the masks of another head")
+    for key in ("NUM_CONV", "CONV_DIM", "FC_DIM"):
+        if own[key] < 1:
+            raise UserError(f"MODEL.ROI_MASK_HEAD.QUALITY.{key}: {own[key]}; give 1 or more")

@@ -1,0 +1,56 @@
+"""The boxes that mask heads are called with: their number, their classes, and the features inside of them.
+
+Shape letters: B boxes of the whole batch, C channels, P side of the pooled features.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes, Instances
+
+Features = torch.Tensor | dict[str, torch.Tensor]  # pooled (B, C, P, P), or maps by name (N, C, H, W)
+
+
+def draw_boxes(features: Features, instances: list[Instances], most: int) -> tuple[Features, list[Instances]]:
+    """At most so many boxes of a batch, drawn at random without preference for an image; they keep their order.
+
+    Args:
+        features: of the B boxes, (B, C, P, P); maps by name, which are of the images, stay as they are.
+        instances: per image.
+        most: 0: all.
+    """
+    counts = [len(per_image) for per_image in instances]
+    total = sum(counts)
+    if not most or total <= most:
+        return features, instances
+    kept = torch.zeros(total, dtype=torch.bool)
+    kept[torch.randperm(total)[:most]] = True
+    kept = kept.to(instances[0].gt_classes.device)
+    drawn = [per_image[own] for per_image, own in zip(instances, kept.split(counts), strict=True)]
+    return features[kept] if isinstance(features, torch.Tensor) else features, drawn
+
+
+def boxes_of(instances: list[Instances]) -> list[Boxes]:
+    """Per image, the detected boxes, or where there are none the proposals."""
+    return [p.pred_boxes if p.has("pred_boxes") else p.proposal_boxes for p in instances]
+
+
+def classes_of(instances: list[Instances]) -> torch.Tensor:
+    """(B,) int64: the predicted classes, or where there are none the true ones."""
+    return torch.cat([p.pred_classes if p.has("pred_classes") else p.gt_classes for p in instances]).long()
+
+
+def build_box_pooler(cfg: Any, input_shape: dict[str, ShapeSpec], side: int) -> ROIPooler:
+    """RoIAlign over feature maps, for heads that MODEL.ROI_MASK_HEAD.POOLER_TYPE "" hands the maps themselves.
+
+    Args:
+        input_shape: of the maps, finest first.
+        side: P.
+    """
+    scales = [1.0 / shape.stride for shape in input_shape.values() if shape.stride]
+    return ROIPooler(side, scales, cfg.MODEL.ROI_MASK_HEAD.POOLER_SAMPLING_RATIO, "ROIAlignV2")
