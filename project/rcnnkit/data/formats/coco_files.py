@@ -66,8 +66,9 @@ def _part(path: Path, tree: Tree) -> str:
 class ImageFinder:
     """Finds the images that one COCO file names; folders are listed once instead of asking for each file.
 
-    Looked up in the folder of images, beside the file, in the root, and in folders called like the file's part, as COCO
-    has them; otherwise as `Tree.find_image` does.
+    Looked up in the folder of images, beside the file, in the root, in folders called like the file's part, as COCO has
+    them, and in those called like the word in it that says its role (`val` for `parts_val.json`); otherwise as
+    `Tree.find_image` does.
     """
 
     def __init__(self, tree: Tree, file: Path, part: str):
@@ -75,7 +76,9 @@ class ImageFinder:
         self._beside = file.parent
         part = splits.without_task(part)
         above = (tree.root, file.parent, file.parent.parent)
-        inside = [parent / name for name in (part, f"images/{part}", "images") for parent in above]
+        words = [word for word in re.findall(r"[A-Za-z]+\d*", part) if splits.role(part) and splits.role(word)]
+        names = [part, f"images/{part}", "images", *(f"{folder}{word}" for word in words for folder in ("", "images/"))]
+        inside = [parent / name for name in names for parent in above]
         folders = [tree.images_root, file.parent, tree.root, *inside]
         self._folders = list(dict.fromkeys(str(folder) for folder in folders if folder is not None))
         self._names: dict[str, frozenset[str]] = {}

@@ -11,6 +11,7 @@ from PIL import Image
 from detectron2.structures import BoxMode
 from rcnnkit.data.formats import ProblemLog, Tree
 from rcnnkit.data.formats.coco import CocoReader
+from rcnnkit.data.formats.coco_files import ImageFinder
 from rcnnkit.data.labelled import Skeleton
 from rcnnkit.errors import UserError
 from tests.rcnnkit import tiny
@@ -248,3 +249,14 @@ def test_counts_of_real_data(real_data):
         "formats": (100, 273, 20),
         "coco_mini": (79, 118, 1),
     }
+
+
+def test_the_folder_of_the_images_is_called_like_the_role_in_the_file_s_name(tmp_path):
+    for part in ("train", "val"):  # the same name in both: the name alone does not say which
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "0.png").write_bytes(b"")
+    (tmp_path / "annotations").mkdir()
+    tree = Tree(tmp_path)
+    file = tmp_path / "annotations/parts_val.json"
+    assert ImageFinder(tree, file, "parts_val").find("0.png") == str(tmp_path / "val/0.png")
+    assert ImageFinder(tree, file, "parts_train_val").find("0.png") is None
