@@ -80,7 +80,7 @@ def _groups(source: str, found: Parts, data: LabelledData) -> list[str]:
     for name in names:
         match = expression.search(name)
         if match is None:
-            raise UserError(f"--group-by {source}: finds nothing in {name}; correct the expression")
+            raise UserError(f"--group-by {source}: finds nothing in the path {name}; correct the expression")
         groups.append(str(match.group(1 if expression.groups else 0)))
     return groups
 
