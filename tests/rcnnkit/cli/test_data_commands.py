@@ -126,7 +126,7 @@ def test_split_keeps_sources_apart_and_leaves_the_images(folder, tmp_path, capsy
     assert main(["data", "info", str(out), "--images", str(folder)]) == 0
     assert "together: 12 images, 12 objects" in capsys.readouterr().out
     assert main([*arguments, "--out", str(tmp_path / "x"), "--group-by", "t_"]) == 2
-    assert "finds nothing in images/s0_0.png" in capsys.readouterr().err
+    assert "finds nothing in the path images/s0_0.png" in capsys.readouterr().err
     assert main([*arguments, "--out", str(tmp_path / "x"), "--names", "a", "a"]) == 2
 
 
