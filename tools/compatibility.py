@@ -24,6 +24,13 @@ REFUSAL = "Outside the built-in engine"
 # Modules whose import runs compiled code or needs packages that Detectron2 does not: none of their names is in scope.
 WHOLLY_OUTSIDE = ("detectron2._C", "detectron2.projects", "detectron2.export.c10", "detectron2.export.caffe2")
 OTHERS_NAMES = ("fvcore", "iopath")
+# Modules that pass on layers and functions of torch as names of their own.
+LENDS_TORCH = (
+    "detectron2.layers",
+    "detectron2.layers.wrappers",
+    "detectron2.layers.nms",
+    "detectron2.layers.roi_align",
+)
 MISSING = object()
 
 
@@ -47,7 +54,8 @@ def names_of(module: types.ModuleType) -> list[str]:
             home = value.__name__
         else:
             home = getattr(value, "__module__", None) or module.__name__
-        if home.split(".")[0] in ("detectron2", *OTHERS_NAMES):
+        lent = module.__name__ in LENDS_TORCH and not isinstance(value, types.ModuleType) and name != "Tensor"
+        if home.split(".")[0] in ("detectron2", *OTHERS_NAMES, *(("torch", "torchvision") if lent else ())):
             names.append(name)
     return sorted(names)
 

@@ -110,3 +110,8 @@ def test_nothing_is_run(tmp_path):
     project(tmp_path, evil=f"open({str(canary)!r}, 'w')\nfrom detectron2.config import get_cfg\n")
     assert main(["compat", str(tmp_path)]) == 0
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ["interpolate", "nms", "roi_align", "Linear", "ConvTranspose2d", "BatchNorm2d"])
+def test_what_torch_lends_to_the_layers_is_a_name_of_detectron2(name):
+    assert status_of(f"detectron2.layers.{name}") == SUPPORTED
