@@ -4,6 +4,7 @@ from PIL import Image
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from rcnnkit.config_augmentation import add_augmentation_config, check_augmentation_config
 from rcnnkit.config_backbones import add_backbone_config
 from rcnnkit.config_keypoints import add_keypoint_head_config, check_keypoint_head
 from rcnnkit.config_masks import add_mask_head_config, check_mask_head
@@ -51,6 +52,7 @@ def add_rcnnkit_config(cfg: CfgNode) -> None:
     # Keypoints that are labelled without a box get the smallest one around them, grown on each side by this fraction of
     # its longer side (0 or more); 0.1: keypoints lie inside the outline of an animal or person, not on it.
     cfg.RCNNKIT.KEYPOINT_BOX_MARGIN = 0.1
+    add_augmentation_config(cfg)
     add_backbone_config(cfg)
     add_keypoint_head_config(cfg)
     add_mask_head_config(cfg)
@@ -76,6 +78,7 @@ def validate_config(cfg: CfgNode, eval_only: bool = False) -> None:
     _check_choices(cfg)
     _check_images(cfg)
     _check_negatives(cfg)
+    check_augmentation_config(cfg)
     check_task_config(cfg)
     for key in ("TEST",) if eval_only else ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:

@@ -14,6 +14,7 @@ from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints, PolygonMasks, polygons_to_bitmask
+from rcnnkit.data.augmentation import training_policies
 from rcnnkit.data.images import MAX_IMAGE_PIXELS, WHITE_16BIT, read_image
 from rcnnkit.errors import UserError
 
@@ -48,6 +49,7 @@ class LabelMapper(DatasetMapper):
         *,
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         white_16bit: int = WHITE_16BIT,
+        augment_with_boxes: bool = False,
         **detectron2_arguments: Any,
     ):
         """
@@ -55,16 +57,24 @@ class LabelMapper(DatasetMapper):
             is_train: give instances.
             max_image_pixels: larger images are refused before they are decoded.
             white_16bit: value of 16-bit grey that becomes white.
+            augment_with_boxes: augmentations see the objects' boxes, (N, 4) XYXY as `AugInput.boxes`, in training.
             **detectron2_arguments: those of DatasetMapper.
         """
         super().__init__(is_train, **detectron2_arguments)
         self.max_image_pixels = max_image_pixels
         self.white_16bit = white_16bit
+        self.augment_with_boxes = augment_with_boxes
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        arguments = super().from_config(cfg, is_train)
+        if is_train:
+            policies = training_policies(cfg, arguments["augmentations"])
+            arguments["augmentations"] = policies.augmentations
+            arguments["augment_with_boxes"] = policies.read_boxes
+            arguments["recompute_boxes"] |= policies.change_outlines and cfg.MODEL.MASK_ON
         return {
-            **super().from_config(cfg, is_train),
+            **arguments,
             "max_image_pixels": cfg.RCNNKIT.MAX_IMAGE_PIXELS,
             "white_16bit": cfg.RCNNKIT.WHITE_16BIT,
         }
@@ -86,7 +96,7 @@ class LabelMapper(DatasetMapper):
         sem_seg = None
         if "sem_seg_file_name" in item:
             sem_seg = utils.read_image(item.pop("sem_seg_file_name"), "L").squeeze(2)
-        augmented = T.AugInput(image, sem_seg=sem_seg)
+        augmented = T.AugInput(image, boxes=self._seen_boxes(annotations), sem_seg=sem_seg)
         transforms = self.augmentations(augmented)
         size = augmented.image.shape[:2]
         item["image"] = torch.from_numpy(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
@@ -102,6 +112,12 @@ class LabelMapper(DatasetMapper):
             if left_out:
                 item["left_out"] = dict(left_out)
         return item
+
+    def _seen_boxes(self, annotations: list[dict] | None) -> np.ndarray | None:
+        if not (self.is_train and self.augment_with_boxes):
+            return None
+        objects = [one for one in annotations or () if not one.get("iscrowd", 0) and not one.get("ignore", 0)]
+        return _boxes(objects).tensor.numpy()
 
     def _instances(
         self, annotations: list[dict], transforms: Any, size: tuple[int, int], item: dict

@@ -1,0 +1,96 @@
+"""Keys of rcnnkit's augmentations of training images; all are off by default."""
+
+from detectron2.config import CfgNode
+from rcnnkit.errors import UserError, nearest
+
+COLOUR_FORMATS = ("BGR", "RGB", "L")
+POLICY_OPERATIONS = (
+    *("identity", "autocontrast", "equalize", "solarize", "posterize", "color", "contrast", "brightness", "sharpness"),
+    *("rotate", "shear_x", "shear_y", "translate_x", "translate_y"),
+)
+
+
+def add_augmentation_config(cfg: CfgNode) -> None:
+    """Add the keys, each with its default."""
+    cfg.RCNNKIT.AUGMENTATION = own = CfgNode()
+    # Value (0 to 255, all channels) of pixels that come from outside the image; 128: that of Detectron2's padding.
+    own.FILL = 128.0
+    # Large-scale jitter in place of INPUT.MIN_SIZE_TRAIN and MAX_SIZE_TRAIN: a resize by a factor between the two of
+    # SCALE (1: the image just fits into SIZE, (height, width) in pixels), then a random crop to at most SIZE. Defaults:
+    # Ghiasi et al., "Simple copy-paste", CVPR 2021, https://arxiv.org/abs/2012.07177, section 3
+    own.SCALE_JITTER = CfgNode()
+    own.SCALE_JITTER.ENABLED = False
+    own.SCALE_JITTER.SCALE = (0.1, 2.0)
+    own.SCALE_JITTER.SIZE = (1024, 1024)
+    # With probability PROB a crop that cuts no object: a window of sides between the two of SCALE (relative to the
+    # image's), around an object, grown until each object is in it whole or not at all. 0.3 as the smallest side:
+    # Liu et al., "SSD", ECCV 2016, https://arxiv.org/abs/1512.02325, as it is commonly implemented.
+    own.OBJECT_CROP = CfgNode()
+    own.OBJECT_CROP.PROB = 0.0
+    own.OBJECT_CROP.SCALE = (0.3, 1.0)
+    # With probability PROB a rotation about the image's middle by (least, most) degrees counter-clockwise; the image
+    # keeps its size. Boxes follow the ellipse inside them where the object has no mask: Kalra et al., "Towards rotation
+    # invariance in object detection", ICCV 2021, https://arxiv.org/abs/2109.13488
+    own.ROTATION = CfgNode()
+    own.ROTATION.PROB = 0.0
+    own.ROTATION.DEGREES = (-10.0, 10.0)
+    # Each of four changes with probability PROB, by at most: BRIGHTNESS, share of white; CONTRAST and SATURATION,
+    # relative; HUE, degrees. Ranges of SSD (Liu et al., ECCV 2016, section 3.7): 32 of 255, 0.5, 0.5, 18.
+    own.PHOTOMETRIC = CfgNode()
+    own.PHOTOMETRIC.PROB = 0.0
+    own.PHOTOMETRIC.BRIGHTNESS = 0.125
+    own.PHOTOMETRIC.CONTRAST = 0.5
+    own.PHOTOMETRIC.SATURATION = 0.5
+    own.PHOTOMETRIC.HUE = 18.0
+    # COUNT operations for each image, drawn from OPERATIONS, all with MAGNITUDE (0 to 10). COUNT 0: none; the paper's
+    # for COCO is 1 with magnitude 5. Cubuk et al., "RandAugment", CVPR workshops 2020, https://arxiv.org/abs/1909.13719
+    own.RANDOM_POLICY = CfgNode()
+    own.RANDOM_POLICY.COUNT = 0
+    own.RANDOM_POLICY.MAGNITUDE = 5.0
+    own.RANDOM_POLICY.OPERATIONS = POLICY_OPERATIONS
+
+
+def check_augmentation_config(cfg: CfgNode) -> None:
+    """Refuse values out of their range.
+
+    Raises:
+        UserError: with the key, the value and what to do.
+    """
+    own, key = cfg.RCNNKIT.AUGMENTATION, "RCNNKIT.AUGMENTATION"
+    for section in ("OBJECT_CROP", "ROTATION", "PHOTOMETRIC"):
+        if not 0 <= own[section].PROB <= 1:
+            raise UserError(f"{key}.{section}.PROB: {own[section].PROB}; give a probability from 0 to 1")
+    if not 0 <= own.FILL <= 255:
+        raise UserError(f"{key}.FILL: {own.FILL}; give a value from 0 to 255")
+    if not 0 < own.OBJECT_CROP.SCALE[0] <= own.OBJECT_CROP.SCALE[1] <= 1:
+        raise UserError(f"{key}.OBJECT_CROP.SCALE: {own.OBJECT_CROP.SCALE}; give two shares, 0 < least ≤ most ≤ 1")
+    if not own.ROTATION.DEGREES[0] <= own.ROTATION.DEGREES[1]:
+        raise UserError(f"{key}.ROTATION.DEGREES: {own.ROTATION.DEGREES}; give the smaller one first")
+    if not 0 < own.SCALE_JITTER.SCALE[0] <= own.SCALE_JITTER.SCALE[1]:
+        raise UserError(f"{key}.SCALE_JITTER.SCALE: {own.SCALE_JITTER.SCALE}; give two factors, 0 < least ≤ most")
+    if len(own.SCALE_JITTER.SIZE) != 2 or min(own.SCALE_JITTER.SIZE) < 1:
+        raise UserError(f"{key}.SCALE_JITTER.SIZE: {own.SCALE_JITTER.SIZE}; give (height, width) in pixels")
+    _check_colours(cfg)
+
+
+def _check_colours(cfg: CfgNode) -> None:
+    own, key = cfg.RCNNKIT.AUGMENTATION, "RCNNKIT.AUGMENTATION"
+    light, policy = own.PHOTOMETRIC, own.RANDOM_POLICY
+    for name, most in (("BRIGHTNESS", 1), ("CONTRAST", 1), ("SATURATION", 1), ("HUE", 180)):
+        if not 0 <= light[name] <= most:
+            raise UserError(f"{key}.PHOTOMETRIC.{name}: {light[name]}; give a number from 0 to {most}")
+    if policy.COUNT < 0:
+        raise UserError(f"{key}.RANDOM_POLICY.COUNT: {policy.COUNT}; give a number of operations, 0 or more")
+    if not 0 <= policy.MAGNITUDE <= 10:
+        raise UserError(f"{key}.RANDOM_POLICY.MAGNITUDE: {policy.MAGNITUDE}; give a number from 0 to 10")
+    if policy.COUNT and not policy.OPERATIONS:
+        raise UserError(f"{key}.RANDOM_POLICY.OPERATIONS: none; name at least one, or set COUNT to 0")
+    for name in policy.OPERATIONS:
+        if name not in POLICY_OPERATIONS:
+            close = ", ".join(nearest(str(name), POLICY_OPERATIONS))
+            raise UserError(f"{key}.RANDOM_POLICY.OPERATIONS: {name!r} is unknown; nearest: {close}")
+    if (light.PROB or policy.COUNT) and cfg.INPUT.FORMAT not in COLOUR_FORMATS:
+        raise UserError(
+            f"INPUT.FORMAT: {cfg.INPUT.FORMAT!r} with {key}.PHOTOMETRIC or RANDOM_POLICY; these know "
+            f"{', '.join(COLOUR_FORMATS)}; take one of them, or leave both off"
+        )

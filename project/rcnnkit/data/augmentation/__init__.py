@@ -1,0 +1,20 @@
+"""Augmentations of training images, chosen by RCNNKIT.AUGMENTATION; see rcnnkit/config_augmentation.py."""
+
+from rcnnkit.data.augmentation.affine import AffineTransform
+from rcnnkit.data.augmentation.object_crop import ObjectCrop
+from rcnnkit.data.augmentation.photometric import PhotometricJitter
+from rcnnkit.data.augmentation.policies import Policies, training_policies
+from rcnnkit.data.augmentation.random_policy import RandomPolicy
+from rcnnkit.data.augmentation.rotation import RotateInFrame
+from rcnnkit.data.augmentation.scale_jitter import large_scale_jitter
+
+__all__ = [
+    "AffineTransform",
+    "ObjectCrop",
+    "PhotometricJitter",
+    "Policies",
+    "RandomPolicy",
+    "RotateInFrame",
+    "large_scale_jitter",
+    "training_policies",
+]

@@ -1,0 +1,163 @@
+"""From the config to what the model sees, with boxes, masks and keypoints."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detectron2.config import get_cfg
+from detectron2.data import MetadataCatalog
+from detectron2.data import transforms as T
+from detectron2.structures import BoxMode
+from rcnnkit.config import add_rcnnkit_config
+from rcnnkit.config_augmentation import check_augmentation_config
+from rcnnkit.data.augmentation import ObjectCrop, PhotometricJitter, RandomPolicy, RotateInFrame
+from rcnnkit.data.mapper import LabelMapper
+from rcnnkit.errors import UserError
+
+NAME = "augmentation_policies_train"
+SQUARE = [[10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]]
+
+
+@pytest.fixture
+def cfg():
+    """Masks and two keypoints that are a pair; images stay as they are."""
+    MetadataCatalog.pop(NAME, None)
+    MetadataCatalog.get(NAME).set(keypoint_names=["left", "right"], keypoint_flip_map=[("left", "right")])
+    made = get_cfg()
+    add_rcnnkit_config(made)
+    made.DATASETS.TRAIN = (NAME,)
+    made.MODEL.MASK_ON = made.MODEL.KEYPOINT_ON = True
+    made.INPUT.MIN_SIZE_TRAIN = (0,)
+    made.INPUT.RANDOM_FLIP = "none"
+    yield made
+    MetadataCatalog.pop(NAME)
+
+
+@pytest.fixture
+def record(tmp_path):
+    """60×40, white where the one object is; keypoints at its upper corners."""
+    pixels = np.zeros((40, 60, 3), dtype=np.uint8)
+    pixels[10:30, 10:30] = 255
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    an_object = {
+        "category_id": 0,
+        "bbox": [10, 10, 30, 30],
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "segmentation": SQUARE,
+        "keypoints": [10, 10, 2, 30, 10, 2],
+    }
+    return {"file_name": str(path), "height": 40, "width": 60, "image_id": 1, "annotations": [an_object]}
+
+
+def seeded(cfg, record, seed=0) -> dict:
+    np.random.seed(seed)  # noqa: NPY002 — Detectron2's augmentations draw from it
+    return LabelMapper(cfg, True)(record)
+
+
+def test_by_default_nothing_changes(cfg, record):
+    made = LabelMapper.from_config(cfg, True)
+    assert [type(one) for one in made["augmentations"]] == [T.ResizeShortestEdge]
+    assert not made["recompute_boxes"] and not made["augment_with_boxes"]
+
+
+def test_all_in_order_and_none_in_tests(cfg):
+    own = cfg.RCNNKIT.AUGMENTATION
+    own.OBJECT_CROP.PROB = own.ROTATION.PROB = own.PHOTOMETRIC.PROB = 0.5
+    own.RANDOM_POLICY.COUNT, own.SCALE_JITTER.ENABLED, cfg.INPUT.RANDOM_FLIP = 1, True, "horizontal"
+    made = LabelMapper.from_config(cfg, True)
+    assert [type(one) for one in made["augmentations"]] == [
+        *(ObjectCrop, RotateInFrame, RandomPolicy, PhotometricJitter),
+        *(T.ResizeScale, T.FixedSizeCrop, T.RandomFlip),
+    ]
+    assert made["recompute_boxes"] and made["augment_with_boxes"]
+    assert [type(one) for one in LabelMapper.from_config(cfg, False)["augmentations"]] == [T.ResizeShortestEdge]
+
+
+def test_a_quarter_turn_of_all_labels(cfg, record):
+    own = cfg.RCNNKIT.AUGMENTATION
+    own.ROTATION.PROB, own.ROTATION.DEGREES, own.FILL = 1.0, (90.0, 90.0), 0.0
+    item = seeded(cfg, record)
+    instances = item["instances"]
+    # about (30, 20): (x, y) → (30 + (y - 20), 20 - (x - 30)); of y only 0 to 40 stays: the square reaches 20 to 40
+    assert instances.gt_boxes.tensor[0].tolist() == pytest.approx([20, 20, 40, 40], abs=1e-4)
+    assert instances.gt_keypoints.tensor[0].flatten().tolist() == pytest.approx([20, 40, 2, 20, 20, 2], abs=1e-4)
+    assert item["image"].shape == (3, 40, 60)
+    white = np.argwhere(item["image"][0].numpy() > 127)
+    assert white.min(axis=0).tolist() == [20, 20] and white.max(axis=0).tolist() == [39, 39]
+
+
+@pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
+@pytest.mark.parametrize("seed", range(12))
+def test_labels_lie_on_their_pixels_whatever_is_drawn(cfg, record, mask_format, seed):
+    own = cfg.RCNNKIT.AUGMENTATION
+    own.OBJECT_CROP.PROB, own.ROTATION.PROB, own.ROTATION.DEGREES, own.FILL = 0.5, 0.7, (-60.0, 60.0), 0.0
+    own.RANDOM_POLICY.COUNT = 2
+    own.RANDOM_POLICY.OPERATIONS = ["shear_x", "shear_y", "translate_x", "translate_y", "rotate"]
+    own.SCALE_JITTER.ENABLED, own.SCALE_JITTER.SCALE, own.SCALE_JITTER.SIZE = True, (0.5, 1.3), (60, 70)
+    cfg.INPUT.RANDOM_FLIP, cfg.INPUT.MASK_FORMAT = "horizontal", mask_format
+    item = seeded(cfg, record, seed)
+    white = np.argwhere(item["image"][0].numpy() > 127)
+    instances = item["instances"]
+    assert item["image"].shape[1:] == instances.image_size
+    if not len(white):
+        assert not len(instances) or float(instances.gt_boxes.area().max()) < 4
+        return
+    (y0, x0), (y1, x1) = white.min(axis=0), white.max(axis=0) + 1
+    assert instances.gt_boxes.tensor[0].tolist() == pytest.approx([x0, y0, x1, y1], abs=3)
+    height, width = instances.image_size
+    for x, y, visible in instances.gt_keypoints.tensor[0].tolist():
+        assert 0 <= x <= width and 0 <= y <= height
+        if visible:
+            assert np.abs(white[:, ::-1] + 0.5 - (x, y)).max(axis=1).min() < 4
+
+
+def test_keypoints_swap_in_mirrored_images_after_other_moves(cfg, record):
+    own = cfg.RCNNKIT.AUGMENTATION
+    own.RANDOM_POLICY.COUNT, own.RANDOM_POLICY.OPERATIONS, own.RANDOM_POLICY.MAGNITUDE = 1, ["shear_x"], 0.0
+    cfg.INPUT.RANDOM_FLIP = "horizontal"
+    found = {
+        tuple(seeded(cfg, record, seed)["instances"].gt_keypoints.tensor[0].flatten().tolist()) for seed in range(12)
+    }
+    # the mirrored right point, 60 - 30, takes the left one's place
+    assert found == {(10, 10, 2, 30, 10, 2), (30, 10, 2, 50, 10, 2)}
+
+
+def test_objects_that_left_the_image_are_no_instances(cfg, record):
+    own = cfg.RCNNKIT.AUGMENTATION
+    own.ROTATION.PROB, own.ROTATION.DEGREES = 1.0, (90.0, 90.0)
+    one = {"category_id": 0, "bbox": [0, 0, 8, 40], "bbox_mode": BoxMode.XYXY_ABS}
+    record["annotations"] = [one, {**one, "iscrowd": 1, "segmentation": []}]
+    item = seeded(cfg, record)
+    assert len(item["instances"]) == 0 and len(item["ignored"]) == 0
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (("ROTATION", "PROB", 1.5), "ROTATION.PROB: 1.5"),
+        (("ROTATION", "DEGREES", (10, -10)), "ROTATION.DEGREES"),
+        (("OBJECT_CROP", "SCALE", (0.5, 1.5)), "OBJECT_CROP.SCALE"),
+        (("SCALE_JITTER", "SCALE", (0, 2)), "SCALE_JITTER.SCALE"),
+        (("SCALE_JITTER", "SIZE", (0, 2)), "SCALE_JITTER.SIZE"),
+        (("PHOTOMETRIC", "HUE", 181), "PHOTOMETRIC.HUE: 181"),
+        (("RANDOM_POLICY", "COUNT", -1), "RANDOM_POLICY.COUNT: -1"),
+        (("RANDOM_POLICY", "MAGNITUDE", 11), "RANDOM_POLICY.MAGNITUDE: 11"),
+        (("RANDOM_POLICY", "OPERATIONS", ["rotat"]), "nearest: rotate"),
+    ],
+)
+def test_values_out_of_range_are_named(cfg, change, named):
+    section, field, value = change
+    check_augmentation_config(cfg)
+    cfg.RCNNKIT.AUGMENTATION[section][field] = value
+    with pytest.raises(UserError) as told:
+        check_augmentation_config(cfg)
+    assert named in str(told.value)
+
+
+def test_colours_need_a_format_that_has_them(cfg):
+    cfg.INPUT.FORMAT = "YUV-BT.601"
+    check_augmentation_config(cfg)
+    cfg.RCNNKIT.AUGMENTATION.PHOTOMETRIC.PROB = 0.5
+    with pytest.raises(UserError, match=r"INPUT\.FORMAT"):
+        check_augmentation_config(cfg)
