@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,6 +117,14 @@ class LabelledData:
     def num_annotations(self) -> int:
         """Objects in all images."""
         return sum(len(record["annotations"]) for record in self.records)
+
+
+def number_classes(records: Iterable[dict], classes: Sequence) -> None:
+    """In all annotations, put in the place of what the file calls the class its position in `classes`."""
+    index = {name: position for position, name in enumerate(classes)}
+    for record in records:
+        for annotation in record["annotations"]:
+            annotation["category_id"] = index[annotation["category_id"]]
 
 
 def class_index(classes: Sequence[str]) -> dict[str, int]:

@@ -79,6 +79,12 @@ class Tree:
         """Files with one of the suffixes (lower case, with dot)."""
         return [path for path in self.files if path.suffix.lower() in suffixes]
 
+    def annotation_files(self, suffix: str) -> list[Path]:
+        """The one annotation file that the path names, if it has the suffix; of a folder all files with it."""
+        if self.annotation_file is None:
+            return self.with_suffix(suffix)
+        return [self.annotation_file] if self.annotation_file.suffix.lower() == suffix else []
+
     @functools.cached_property
     def images(self) -> list[Path]:
         """The image files below the folder of images, or below the root."""

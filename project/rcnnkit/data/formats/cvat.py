@@ -25,7 +25,7 @@ from rcnnkit.data.formats.cvat_shapes import OBJECTS, SHAPES, CvatLabel, Geometr
 from rcnnkit.data.formats.lookup import find_picture, folder_split, picture_size
 from rcnnkit.data.formats.outlines import boxes_union
 from rcnnkit.data.formats.xml_file import XmlError, first_tags, walk_xml
-from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, Skeleton
+from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, Skeleton, number_classes
 from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import Tree
 from rcnnkit.errors import UserError
@@ -41,7 +41,7 @@ class CvatReader:
 
     def recognise(self, tree: Tree) -> str | None:
         """An XML file whose root is <annotations>, with a version, labels or images below."""
-        for path in _candidates(tree)[:20]:
+        for path in tree.annotation_files(".xml")[:20]:
             if _is_cvat(path):
                 return f"{tree.relative(path)} has <annotations> as CVAT writes it"
         return None
@@ -74,13 +74,8 @@ class CvatReader:
         return reading.result(files)
 
 
-def _candidates(tree: Tree) -> list[Path]:
-    files = tree.with_suffix(".xml") if tree.annotation_file is None else [tree.annotation_file]
-    return [path for path in files if path.suffix.lower() == ".xml"]
-
-
 def _files(tree: Tree) -> list[Path]:
-    return [path for path in _candidates(tree) if _is_cvat(path)]
+    return [path for path in tree.annotation_files(".xml") if _is_cvat(path)]
 
 
 def _is_cvat(path: Path) -> bool:
@@ -158,13 +153,10 @@ class _Reading:
         self.records.append({**record, "annotations": shapes.annotations})
 
     def result(self, files: list[Path]) -> LabelledData:
-        index = {name: position for position, name in enumerate(self.labels)}
-        for record in self.records:
-            for annotation in record["annotations"]:
-                annotation["category_id"] = index[annotation["category_id"]]
+        number_classes(self.records, list(self.labels))
         skeletons = {
-            index[label.name]: Skeleton(tuple(label.points), tuple(label.edges))
-            for label in self.labels.values()
+            position: Skeleton(tuple(label.points), tuple(label.edges))
+            for position, label in enumerate(self.labels.values())
             if label.points
         }
         return LabelledData(CvatReader.name, list(self.labels), self.records, files, skeletons)

@@ -189,9 +189,9 @@ def box_around(points: Sequence[tuple[float, float]], margin: float, size: tuple
 
 
 def _candidates(tree: Tree) -> list[Path]:
+    files = tree.annotation_files(".csv")
     if tree.annotation_file is not None:
-        return [tree.annotation_file] if tree.annotation_file.suffix.lower() == ".csv" else []
-    files = tree.with_suffix(".csv")
+        return files
     return [path for path in files if "training-datasets" not in path.relative_to(tree.root).parts]
 
 

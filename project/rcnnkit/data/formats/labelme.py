@@ -25,13 +25,12 @@ from PIL import Image
 
 from detectron2.structures import BoxMode
 from rcnnkit.data.formats.json_file import JsonError, head, read_json
-from rcnnkit.data.formats.lookup import find_picture, folder_split, picture_size
+from rcnnkit.data.formats.lookup import find_picture, folder_split, nothing_read, picture_size
 from rcnnkit.data.formats.outlines import boxes_union, ellipse, flat_points, polygons_box
 from rcnnkit.data.images import MAX_IMAGE_PIXELS
-from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, class_index
+from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, number_classes
 from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import Tree
-from rcnnkit.errors import UserError
 
 _IMAGE_PATH = re.compile(r'"imagePath"\s*:')
 _SHAPES = re.compile(r'"shapes"\s*:\s*\[')
@@ -55,7 +54,7 @@ class LabelMeReader:
 
     def recognise(self, tree: Tree) -> str | None:
         """One of the first JSON files, those beside an image before others, has `imagePath` and `shapes`."""
-        files = _json_files(tree)
+        files = tree.annotation_files(".json")
         stems = {image.stem for image in tree.images} if files else set()
         named = [path for path in files if path.stem in stems]
         for path in dict.fromkeys([*named[:4], *files[:4]]):
@@ -65,14 +64,14 @@ class LabelMeReader:
 
     def splits(self, tree: Tree) -> list[str]:
         """The folders (train, val, ...) that hold JSON files."""
-        return sorted({split for path in _json_files(tree) if (split := folder_split(tree, path))})
+        return sorted({split for path in tree.annotation_files(".json") if (split := folder_split(tree, path))})
 
     def read(self, tree: Tree, split: str | None, problems: ProblemLog) -> LabelledData:
         """Read one split, or all. Classes are those of labels.txt, in its order, then the others by the alphabet."""
         records: list[dict] = []
         used: list[Path] = []
         seen: dict[str, str] = {}
-        for path in shown(_json_files(tree), "reading labels"):
+        for path in shown(tree.annotation_files(".json"), "reading labels"):
             if split is not None and folder_split(tree, path) != split:
                 continue
             content = _content(tree, path, problems)
@@ -90,21 +89,11 @@ class LabelMeReader:
             seen[record["file_name"]] = tree.relative(path)
             records.append(record)
         if not used:
-            first = next(iter(problems), None)
-            raise UserError(f"{tree.root}: no LabelMe JSON can be read{f'; {first}' if first else ''}")
+            raise nothing_read(tree, "LabelMe JSON", problems)
         names = {annotation["category_id"] for record in records for annotation in record["annotations"]}
         classes = _classes(tree, names)
-        index = class_index(classes)
-        for record in records:
-            for annotation in record["annotations"]:
-                annotation["category_id"] = index[annotation["category_id"]]
+        number_classes(records, classes)
         return LabelledData(self.name, classes, records, used)
-
-
-def _json_files(tree: Tree) -> list[Path]:
-    if tree.annotation_file is not None:
-        return [tree.annotation_file] if tree.annotation_file.suffix.lower() == ".json" else []
-    return tree.with_suffix(".json")
 
 
 def _is_labelme(text: str) -> bool:

@@ -58,6 +58,12 @@ def picture_size(tree: Tree, picture: Path, problems: ProblemLog) -> tuple[int, 
         return None
 
 
+def nothing_read(tree: Tree, files: str, problems: ProblemLog) -> UserError:
+    """The error of a data set without a usable annotation file, with the first problem if there is one."""
+    first = next(iter(problems), None)
+    return UserError(f"{tree.root}: no {files} can be read{f'; {first}' if first else ''}")
+
+
 def folder_split(tree: Tree, file: Path) -> str | None:
     """The first folder on the way from the root to the file whose name is that of a split, such as train or val2017."""
     parents = file.relative_to(tree.root).parts[:-1]

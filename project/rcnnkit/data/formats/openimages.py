@@ -15,7 +15,7 @@ from pathlib import Path
 
 from detectron2.structures import BoxMode
 from rcnnkit.data.formats.lookup import find_picture, folder_split, picture_size
-from rcnnkit.data.labelled import LabelledData, ProblemLog, class_index
+from rcnnkit.data.labelled import LabelledData, ProblemLog, number_classes
 from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import Tree
 from rcnnkit.errors import UserError
@@ -32,7 +32,7 @@ class OpenImagesReader:
 
     def recognise(self, tree: Tree) -> str | None:
         """A CSV file whose header has the columns of a box."""
-        for path in _candidates(tree)[:20]:
+        for path in tree.annotation_files(".csv")[:20]:
             if _is_boxes(path):
                 return f"{tree.relative(path)} has the columns ImageID, LabelName, XMin, ... of OpenImages"
         return None
@@ -62,22 +62,13 @@ class OpenImagesReader:
                     _add(tree, path, line, row, name, pictures, problems)
         classes = [name for name in dict.fromkeys(described.values()) if name in names]
         classes += sorted(names.difference(classes))
-        index = class_index(classes)
         records = [record for record in pictures.values() if record is not None]
-        for record in records:
-            for annotation in record["annotations"]:
-                annotation["category_id"] = index[annotation["category_id"]]
+        number_classes(records, classes)
         return LabelledData(self.name, classes, records, used)
 
 
-def _candidates(tree: Tree) -> list[Path]:
-    if tree.annotation_file is not None:
-        return [tree.annotation_file] if tree.annotation_file.suffix.lower() == ".csv" else []
-    return tree.with_suffix(".csv")
-
-
 def _files(tree: Tree) -> list[Path]:
-    return [path for path in _candidates(tree) if _is_boxes(path)]
+    return [path for path in tree.annotation_files(".csv") if _is_boxes(path)]
 
 
 def _is_boxes(path: Path) -> bool:

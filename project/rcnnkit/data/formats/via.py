@@ -19,13 +19,12 @@ from typing import Any
 
 from detectron2.structures import BoxMode
 from rcnnkit.data.formats.json_file import JsonError, head, read_json
-from rcnnkit.data.formats.lookup import find_picture, folder_split, picture_size
+from rcnnkit.data.formats.lookup import find_picture, folder_split, nothing_read, picture_size
 from rcnnkit.data.formats.outlines import ellipse, numbers, polygons_box
 from rcnnkit.data.formats.via_project import Image, Region, images_of
 from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, class_index
 from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import Tree
-from rcnnkit.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class ViaReader:
 
     def recognise(self, tree: Tree) -> str | None:
         """One of the first JSON files begins as VIA writes it."""
-        files = _json_files(tree)
+        files = tree.annotation_files(".json")
         for path in files[:8]:
             if not _is_via(head(path)):
                 continue
@@ -69,21 +68,22 @@ class ViaReader:
 
     def splits(self, tree: Tree) -> list[str]:
         """The folders (train, val, ...) that hold JSON files of VIA; else the files that are called like splits."""
-        return sorted({split for path in _json_files(tree) if _is_via(head(path)) and (split := _split(tree, path))})
+        return sorted(
+            {split for path in tree.annotation_files(".json") if _is_via(head(path)) and (split := _split(tree, path))}
+        )
 
     def read(self, tree: Tree, split: str | None, problems: ProblemLog) -> LabelledData:
         """Read one split, or all. The attribute that is the class and the sorted classes are those of all splits."""
         contents: dict[Path, list[Image]] = {}
         chosen: list[Path] = []
-        for path in shown(_json_files(tree), "reading labels"):
+        for path in shown(tree.annotation_files(".json"), "reading labels"):
             wanted = split is None or _split(tree, path) == split
             images = _images(tree, path, problems if wanted else ProblemLog())
             if images is not None:
                 contents[path] = images
                 chosen += [path] if wanted else []
         if not chosen:
-            first = next(iter(problems), None)
-            raise UserError(f"{tree.root}: no VIA JSON can be read{f'; {first}' if first else ''}")
+            raise nothing_read(tree, "VIA JSON", problems)
         regions = [region for images in contents.values() for image in images for region in image.regions]
         attribute = class_attribute(regions)
         logger.info("%s: %s", tree.root, _explain(attribute))
@@ -143,12 +143,6 @@ def _explain(attribute: str | None) -> str:
     if attribute is None:
         return f"regions have no attributes, so all are of one class, {ONLY_CLASS!r}"
     return f"the class is the region attribute {attribute!r}"
-
-
-def _json_files(tree: Tree) -> list[Path]:
-    if tree.annotation_file is not None:
-        return [tree.annotation_file] if tree.annotation_file.suffix.lower() == ".json" else []
-    return tree.with_suffix(".json")
 
 
 def _is_via(text: str) -> bool:

@@ -19,12 +19,11 @@ from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element
 
 from detectron2.structures import BoxMode
-from rcnnkit.data.formats.lookup import find_picture, folder_split, picture_size
+from rcnnkit.data.formats.lookup import find_picture, folder_split, nothing_read, picture_size
 from rcnnkit.data.formats.xml_file import XmlError, first_tags, read_xml
-from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, class_index
+from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, number_classes
 from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import IMAGE_SUFFIXES, Tree
-from rcnnkit.errors import UserError
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _CLASS_LINE = re.compile(
@@ -39,7 +38,7 @@ class VocReader:
 
     def recognise(self, tree: Tree) -> str | None:
         """Among the first, middle and last XML files is one whose root is <annotation>, with a size or a box."""
-        files = _xml_files(tree)
+        files = tree.annotation_files(".xml")
         for path in sorted({files[0], files[len(files) // 2], files[-1]}) if files else ():
             if _is_voc(path):
                 lists = " and ImageSets" if _lists(tree) else ""
@@ -51,11 +50,11 @@ class VocReader:
         lists = _lists(tree)
         if lists:
             return sorted(lists)
-        return sorted({split for path in _xml_files(tree) if (split := folder_split(tree, path))})
+        return sorted({split for path in tree.annotation_files(".xml") if (split := folder_split(tree, path))})
 
     def read(self, tree: Tree, split: str | None, problems: ProblemLog) -> LabelledData:
         """Read one split, or all XML files. Classes are those of all splits: of labelmap.txt, then by the alphabet."""
-        files = _xml_files(tree)
+        files = tree.annotation_files(".xml")
         chosen = set(files) if split is None else _chosen(tree, files, split, problems)
         same_stem = Counter(path.stem for path in files)
         records: list[dict] = []
@@ -80,20 +79,10 @@ class VocReader:
                     record["image_id"] = path.stem if unique else tree.relative(path.with_suffix(""))
                     records.append(record)
         if not used:
-            first = next(iter(problems), None)
-            raise UserError(f"{tree.root}: no Pascal VOC XML file can be read{f'; {first}' if first else ''}")
+            raise nothing_read(tree, "Pascal VOC XML file", problems)
         classes = _classes(tree, names)
-        index = class_index(classes)
-        for record in records:
-            for annotation in record["annotations"]:
-                annotation["category_id"] = index[annotation["category_id"]]
+        number_classes(records, classes)
         return LabelledData(self.name, classes, records, used)
-
-
-def _xml_files(tree: Tree) -> list[Path]:
-    if tree.annotation_file is not None:
-        return [tree.annotation_file] if tree.annotation_file.suffix.lower() == ".xml" else []
-    return tree.with_suffix(".xml")
 
 
 def _is_voc(path: Path) -> bool:

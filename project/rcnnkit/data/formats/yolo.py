@@ -22,7 +22,7 @@ from rcnnkit.data.formats.lookup import picture_size
 from rcnnkit.data.formats.outlines import polygons_box
 from rcnnkit.data.formats.yolo_description import Points
 from rcnnkit.data.formats.yolo_layout import Labels, Layout, find_layout, images_of, read_lines
-from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, Skeleton
+from rcnnkit.data.labelled import WARNING, LabelledData, ProblemLog, Skeleton, number_classes
 from rcnnkit.data.progress import shown
 from rcnnkit.data.tree import OutsideError, Tree
 from rcnnkit.errors import UserError
@@ -71,10 +71,7 @@ class YoloReader:
         if split is None or set(layout.sources) == {split}:
             _report_lone_labels(tree, labels, images, used, problems)
         names = layout.names or _numbered(tree, records, problems)
-        index = {number: position for position, number in enumerate(names)}
-        for record in records:
-            for annotation in record["annotations"]:
-                annotation["category_id"] = index[annotation["category_id"]]
+        number_classes(records, list(names))
         listings = [path for paths in layout.sources.values() for path in paths if path.is_file()]
         numbers = list(names)
         return LabelledData(

@@ -54,6 +54,14 @@ def coordinate_loss(
         return bin_logits.sum() * 0
     logits = at_least_float32(bin_logits[located])
     target = gaussian_bins(coordinates[located].to(logits), logits.shape[1], sigma)
+    return divergence(logits, target, normalizer)
+
+
+def divergence(logits: torch.Tensor, target: torch.Tensor, normalizer: float | None) -> torch.Tensor:
+    """Kullback-Leibler divergence of the softmax of (M, L) logits from (M, L) target distributions, in nats.
+
+    It is summed and divided by `normalizer`; None: by M.
+    """
     loss = (torch.xlogy(target, target) - target * logits.log_softmax(dim=1)).sum()
     return loss / (len(logits) if normalizer is None else normalizer)
 

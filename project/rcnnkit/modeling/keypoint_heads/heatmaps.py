@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from .coordinates import gaussian_bins
+from .coordinates import divergence, gaussian_bins
 from .labels import at_least_float32
 from .peaks import peak_2d
 
@@ -52,9 +52,7 @@ def heatmap_loss(
     logits = at_least_float32(heatmap_logits[located])
     height, width = logits.shape[1:]
     target = gaussian_heatmaps(points[located].to(logits), height, width, sigma)
-    log_share = logits.flatten(1).log_softmax(dim=1).view_as(logits)
-    loss = (torch.xlogy(target, target) - target * log_share).sum()
-    return loss / (len(logits) if normalizer is None else normalizer)
+    return divergence(logits.flatten(1), target.flatten(1), normalizer)
 
 
 def decode_heatmaps(heatmap_logits: torch.Tensor, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
