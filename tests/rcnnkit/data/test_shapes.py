@@ -12,6 +12,7 @@ import pytest
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.data import shapes
+from rcnnkit.data.checks import check
 from rcnnkit.data.shapes_scene import CLASSES, KEYPOINT_NAMES, SCALE, SceneObject, draw_scene
 from rcnnkit.errors import UserError
 
@@ -48,6 +49,10 @@ def test_second_use_draws_nothing(few):
     assert _files(few) == before
 
 
+def test_nothing_is_wrong_with_it(few):
+    assert check(str(few)).problems == []
+
+
 def test_annotations_are_coco_and_fit_the_pictures(few):
     content = json.loads((few / "annotations/shapes_train.json").read_text())
     assert [category["name"] for category in content["categories"]] == list(CLASSES)
@@ -62,7 +67,7 @@ def test_annotations_are_coco_and_fit_the_pictures(few):
         x, y, width, height = annotation["bbox"]
         assert 0 <= x < x + width <= 128 and 0 <= y < y + height <= 128
         points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in annotation["segmentation"]])
-        assert (points >= (x, y)).all() and (points <= (x + width, y + height)).all()
+        assert np.allclose([*points.min(axis=0), *points.max(axis=0)], (x, y, x + width, y + height))
         assert len(annotation["keypoints"]) == 3 * len(KEYPOINT_NAMES)
         assert annotation["num_keypoints"] == sum(value > 0 for value in annotation["keypoints"][2::3])
         assert (annotation["num_keypoints"] > 0) <= (annotation["category_id"] == CLASSES.index("arrow") + 1)
@@ -107,7 +112,8 @@ def test_an_object_that_is_not_seen_has_no_annotation():
     block = np.zeros((64, 64), bool)
     block[8:24, 16:48] = True
     (annotation,) = shapes.annotate([hidden, SceneObject(2, block, None)], image_id=5, first_id=10)
-    assert annotation["bbox"] == [4, 2, 8, 4] and annotation["area"] == 32  # 64 subpixels = 16 pixels, scale 4
+    # 4 subpixels a pixel; outlines go through the middles of the outer ones: (16.5, 8.5) to (47.5, 23.5) of them
+    assert annotation["bbox"] == [4.12, 2.12, 7.76, 3.76] and annotation["area"] == 32
     assert (annotation["id"], annotation["image_id"], annotation["category_id"]) == (10, 5, 3)
 
 

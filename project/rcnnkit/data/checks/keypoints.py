@@ -12,6 +12,8 @@ from rcnnkit.data.keypoints import flip_map, unpaired
 from rcnnkit.data.labelled import ERROR, WARNING, LabelledData, Problem, Skeleton
 from rcnnkit.errors import UserError
 
+NONE_LABELLED = "keypoints-none-labelled"
+
 
 def check_keypoints(data: LabelledData, places: Places) -> Iterator[Problem]:
     """Problems of the skeletons, then of the objects' keypoints: of each object the first that is found."""
@@ -26,6 +28,8 @@ def check_keypoints(data: LabelledData, places: Places) -> Iterator[Problem]:
             found = keypoint_problem(points, known, record.get("width"), record.get("height"))
             if found is not None:
                 kind, value, advice, severity = found
+                if kind == NONE_LABELLED and data.skeletons and known is None:
+                    continue  # of a class without keypoints: zeros, so that all objects have as many
                 yield places.of_object(kind, record, annotation, "keypoints", value, advice, severity)
 
 
@@ -64,7 +68,7 @@ def keypoint_problem(
             return "keypoint-outside", f"{name}: {round(x, 1)}, {round(y, 1)}", advice, ERROR
     if triples and not any(visible for *_, visible in triples):
         advice = "no keypoint is labelled, so that only the box teaches anything; label them, or leave keypoints out"
-        return "keypoints-none-labelled", f"{len(triples)} keypoints with visibility 0", advice, WARNING
+        return NONE_LABELLED, f"{len(triples)} keypoints with visibility 0", advice, WARNING
     return None
 
 
