@@ -19,6 +19,7 @@ from rcnnkit.engine.checkpointing import CLASSES_KEY, ClassNames
 from rcnnkit.engine.hooks import ProgressBar, diverged, stop_on_bad_loss
 from rcnnkit.engine.optimizer import build_optimizer
 from rcnnkit.errors import UserError
+from rcnnkit.evaluation.boundary import BoundaryCOCOEvaluator
 from rcnnkit.evaluation.mask_scores import MaskScoreCOCOEvaluator
 from rcnnkit.modeling.partial_labels import learn_from_labels_only
 
@@ -72,7 +73,8 @@ class Trainer(DefaultTrainer):
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type") or "coco"
         if kind == "coco":
             prepare_evaluation_file(dataset_name, folder)
-            return MaskScoreCOCOEvaluator(dataset_name, output_dir=folder, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)
+            evaluator = BoundaryCOCOEvaluator if cfg.RCNNKIT.BOUNDARY_AP else MaskScoreCOCOEvaluator
+            return evaluator(dataset_name, output_dir=folder, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)
         if kind == "lvis":
             return LVISEvaluator(dataset_name, output_dir=folder)
         if kind == "pascal_voc":

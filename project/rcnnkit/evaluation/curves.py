@@ -20,7 +20,12 @@ _LOSS_COLOURS = {
     "loss_rpn_cls": "#d55e00",
     "loss_rpn_loc": "#e69f00",
 }
-_TASKS = {"bbox": ("boxes", "#0072b2"), "segm": ("masks", "#009e73"), "keypoints": ("keypoints", "#cc79a7")}
+_TASKS = {
+    "bbox": ("boxes", "#0072b2"),
+    "segm": ("masks", "#009e73"),
+    "boundary": ("mask boundaries", "#d55e00"),
+    "keypoints": ("keypoints", "#cc79a7"),
+}
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

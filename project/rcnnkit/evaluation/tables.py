@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from tabulate import tabulate
 
-TASK_NAMES = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
+TASK_NAMES = {"bbox": "boxes", "segm": "masks", "boundary": "mask boundaries", "keypoints": "keypoints"}
 _SUMMARY = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 Results = Mapping[str, Mapping[str, float]]  # task → metric → value in percent
