@@ -52,8 +52,8 @@ def add_rcnnkit_config(cfg: CfgNode) -> None:
     # Keypoints that are labelled without a box get the smallest one around them, grown on each side by this fraction of
     # its longer side (0 or more); 0.1: keypoints lie inside the outline of an animal or person, not on it.
     cfg.RCNNKIT.KEYPOINT_BOX_MARGIN = 0.1
-    # Whether masks are evaluated by their boundaries too ("boundary" in the results). Cheng et al., "Boundary IoU", CVPR
-    # 2021, https://arxiv.org/abs/2103.16562, with its band of 2 % of the image's diagonal.
+    # Whether masks are evaluated by their boundaries too ("boundary" in the results), with a band of 2 % of the image's
+    # diagonal. Cheng et al., "Boundary IoU", CVPR 2021, https://arxiv.org/abs/2103.16562
     cfg.RCNNKIT.BOUNDARY_AP = True
     add_augmentation_config(cfg)
     add_backbone_config(cfg)

@@ -45,7 +45,7 @@ def test_writes_the_page_and_everything_it_links_to(finished):
     for link in links:
         assert not Path(link).is_absolute() and (finished / link).is_file(), link
     results = json.loads((finished / "results.json").read_text())["results"]
-    assert set(results) == {"bbox", "segm"}
+    assert set(results) == {"bbox", "segm", "boundary"}
 
 
 def test_second_run_reuses_everything(finished, monkeypatch, capsys):

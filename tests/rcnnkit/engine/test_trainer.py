@@ -5,8 +5,10 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from rcnnkit.config import add_rcnnkit_config
 from rcnnkit.engine.trainer import Trainer
 from rcnnkit.errors import UserError
+from rcnnkit.evaluation.boundary import BoundaryCOCOEvaluator
 
 
 @pytest.fixture
@@ -20,7 +22,13 @@ def test_coco_is_the_usual_evaluator(named, tmp_path, kind):
     path = tmp_path / "coco.json"
     path.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
     MetadataCatalog.get(named).set(json_file=str(path), **({"evaluator_type": kind} if kind else {}))
-    assert isinstance(Trainer.build_evaluator(get_cfg(), named), COCOEvaluator)
+    cfg = get_cfg()
+    add_rcnnkit_config(cfg)
+    evaluator = Trainer.build_evaluator(cfg, named)
+    assert isinstance(evaluator, COCOEvaluator) and isinstance(evaluator, BoundaryCOCOEvaluator)
+    cfg.RCNNKIT.BOUNDARY_AP = False
+    evaluator = Trainer.build_evaluator(cfg, named)
+    assert isinstance(evaluator, COCOEvaluator) and not isinstance(evaluator, BoundaryCOCOEvaluator)
 
 
 def test_pascal_voc(named, tmp_path):
