@@ -26,10 +26,11 @@ class BoundaryCOCOEvaluator(MaskScoreCOCOEvaluator):
     """MaskScoreCOCOEvaluator with a further task, "boundary", wherever it evaluates masks."""
 
     def _eval_predictions(self, predictions: Sequence[dict[str, Any]], img_ids: Sequence[Any] | None = None) -> None:
+        # copies, made first: Detectron2 writes the file's categories into what it evaluates
+        results = [one for prediction in by_mask_score(predictions) for one in prediction["instances"]]
         super()._eval_predictions(predictions, img_ids)
         if "segm" not in self._results:
             return
-        results = [one for prediction in by_mask_score(predictions) for one in prediction["instances"]]
         to_contiguous = self._metadata.get("thing_dataset_id_to_contiguous_id")
         if to_contiguous:
             to_file = {contiguous: own for own, contiguous in to_contiguous.items()}
