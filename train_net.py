@@ -12,6 +12,7 @@ except ImportError as error:
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import default_setup
 from detectron2.evaluation import verify_results
+from detectron2.modeling import build_model
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from rcnnkit.data.preflight import check_datasets
@@ -56,7 +57,7 @@ def run(arguments):
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=arguments.resume)
         return trainer.train()
-    model = Trainer.build_model(cfg)
+    model = build_model(cfg)
     DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=arguments.resume)
     results = Trainer.test(cfg, model)
     if comm.is_main_process():

@@ -6,12 +6,14 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.config_augmentation import add_augmentation_config, check_augmentation_config
 from rcnnkit.config_backbones import add_backbone_config
+from rcnnkit.config_boxes import add_box_head_config, check_box_head
 from rcnnkit.config_keypoints import add_keypoint_head_config, check_keypoint_head
 from rcnnkit.config_masks import add_mask_head_config, check_mask_head
 from rcnnkit.config_tasks import add_task_config, check_task_config
 from rcnnkit.errors import UserError, nearest
 
 OPTIMIZERS = ("SGD", "ADAMW")
+MISMATCHES = ("heads", "classes", "none")
 RATIO_SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler")
 CHOICES = {
     "SOLVER.LR_SCHEDULER_NAME": ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR"),
@@ -55,8 +57,12 @@ def add_rcnnkit_config(cfg: CfgNode) -> None:
     # Whether masks are evaluated by their boundaries too ("boundary" in the results), with a band of 2 % of the image's
     # diagonal. Cheng et al., "Boundary IoU", CVPR 2021, https://arxiv.org/abs/2103.16562
     cfg.RCNNKIT.BOUNDARY_AP = True
+    # How MODEL.WEIGHTS may differ from the model that begins with them: "heads", in all but the backbone; "classes",
+    # only in rows that belong to classes or keypoints; "none". What differs starts afresh, and the log names it.
+    cfg.RCNNKIT.WEIGHTS_MISMATCH = "heads"
     add_augmentation_config(cfg)
     add_backbone_config(cfg)
+    add_box_head_config(cfg)
     add_keypoint_head_config(cfg)
     add_mask_head_config(cfg)
     add_task_config(cfg)
@@ -78,11 +84,17 @@ def validate_config(cfg: CfgNode, eval_only: bool = False) -> None:
         )
     if not all(0 <= beta < 1 for beta in cfg.RCNNKIT.ADAMW_BETAS):
         raise UserError(f"RCNNKIT.ADAMW_BETAS: {tuple(cfg.RCNNKIT.ADAMW_BETAS)}, each must lie in 0 ≤ β < 1")
+    if cfg.RCNNKIT.WEIGHTS_MISMATCH not in MISMATCHES:
+        raise UserError(
+            f"RCNNKIT.WEIGHTS_MISMATCH: {cfg.RCNNKIT.WEIGHTS_MISMATCH!r} is unknown; choose one of "
+            f"{', '.join(MISMATCHES)}"
+        )
     _check_choices(cfg)
     _check_images(cfg)
     _check_negatives(cfg)
     check_augmentation_config(cfg)
     check_task_config(cfg)
+    check_box_head(cfg)
     for key in ("TEST",) if eval_only else ("TRAIN", "TEST"):
         for name in cfg.DATASETS[key]:
             _check_registered(f"DATASETS.{key}", name)

@@ -68,3 +68,17 @@ def count_labels(records: Iterable[dict]) -> LabelCounts:
             counts.box_only += not (with_mask or with_keypoints)
         counts.empty_images += counts.objects == before
     return counts
+
+
+def count_classes(records: Iterable[dict], num_classes: int) -> list[int]:
+    """Number of objects of each class in the records of a data set.
+
+    Args:
+        records: whose annotations have `category_id` from 0 to `num_classes` - 1.
+    """
+    counts = [0] * num_classes
+    for record in records:
+        for annotation in record.get("annotations", ()):
+            if is_object(annotation):
+                counts[annotation["category_id"]] += 1
+    return counts

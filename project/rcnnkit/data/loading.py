@@ -19,7 +19,7 @@ from detectron2.data import (
 from detectron2.data.detection_utils import check_metadata_consistency
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
-from rcnnkit.data.label_counts import count_labels, is_object
+from rcnnkit.data.label_counts import count_classes, count_labels, is_object
 from rcnnkit.data.mapper import LabelMapper
 from rcnnkit.errors import UserError
 
@@ -69,6 +69,23 @@ def training_records(cfg: CfgNode):
     if all(MetadataCatalog.get(name).get("thing_classes") is not None for name in names):
         check_metadata_consistency("thing_classes", names)
     return [record for part in parts for record in part]
+
+
+def training_class_counts(cfg: CfgNode) -> list[int]:
+    """Number of objects of each class in what is trained on.
+
+    Raises:
+        UserError: an iterable data set, which cannot be counted.
+    """
+    records = training_records(cfg)
+    if not isinstance(records, list):
+        raise UserError(
+            f"MODEL.ROI_BOX_HEAD.CLS_LOSS_TYPE: class_balanced counts objects, but {', '.join(cfg.DATASETS.TRAIN)} "
+            "is not a list of records; set it to seesaw, which counts while training"
+        )
+    counts = count_classes(records, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+    logger.info("objects of each class, by which the box loss is balanced: %s", ", ".join(map(str, counts)))
+    return counts
 
 
 def training_sampler(cfg: CfgNode, records: list[dict]) -> Sampler | None:

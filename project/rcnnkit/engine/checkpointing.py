@@ -4,33 +4,31 @@ A file of pickled weights can hold code. `.pth` goes through `torch.load(weights
 is read first by an unpickler that refuses anything but numpy arrays and plain containers.
 """
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
+from rcnnkit.engine.fine_tuning import FineTuningCheckpointer, check_mismatch, listed, names_in, names_of_data
+from rcnnkit.engine.named_rows import build_named_rows
 from rcnnkit.errors import UserError
 from rcnnkit.weight_files import check_pickle, unreadable
 
-# What some files hold and others do not, because a config says it or it only counts steps: no weights.
-NO_WEIGHTS = re.compile(r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked)$|anchor_generator\.cell_anchors")
-CLASSES_KEY = "rcnnkit"  # what a checkpoint of rcnnkit's trainer has beside Detectron2's entries
-LISTED = 8  # how many keys of a kind a message names
 
+class StoredNames:
+    """Names in a model's checkpoints by kind, in the order of the predicted numbers: {"classes": [...], ...}.
 
-class ClassNames:
-    """The names of a model's classes in its checkpoints: {"classes": [...]}, in the order of the predicted numbers."""
+    The keypoints' are "keypoints".
+    """
 
-    def __init__(self, classes: Sequence[str]):
-        self.classes = list(classes)
+    def __init__(self, names: Mapping[str, Sequence[str]]):
+        self.names = {kind: list(own) for kind, own in names.items()}
 
     def state_dict(self) -> dict[str, list[str]]:
-        return {"classes": list(self.classes)}
+        return {kind: list(own) for kind, own in self.names.items()}
 
     def load_state_dict(self, state: dict[str, list[str]]) -> None:
         """Nothing is taken from a checkpoint; its names were compared before the run (`stored_classes`)."""
@@ -44,11 +42,9 @@ def stored_classes(weights: str) -> list[str] | None:
     if not weights.endswith(".pth") or not Path(weights).is_file():
         return None
     try:
-        content = torch.load(weights, map_location="cpu", weights_only=True, mmap=True)
-        classes = content[CLASSES_KEY]["classes"]
+        return names_in(torch.load(weights, map_location="cpu", weights_only=True, mmap=True)).get("classes")
     except Exception:  # torch, zip and pickle each raise their own kinds; check_weights names them
         return None
-    return list(classes) if isinstance(classes, list) and all(isinstance(one, str) for one in classes) else None
 
 
 def check_same_classes(weights: str, stored: Sequence[str], classes: Sequence[str]) -> None:
@@ -63,19 +59,17 @@ def check_same_classes(weights: str, stored: Sequence[str], classes: Sequence[st
     new = [one for one in classes if one not in stored]
     moved = "" if gone or new else f"their order is {', '.join(stored)} there and {', '.join(classes)} in the data; "
     raise UserError(
-        f"{weights}: was trained on other classes than DATASETS.TRAIN has: missing in the data {_listed(gone)}; "
-        f"new in the data {_listed(new)}; {moved}use the data that it was trained on, or start from it with "
+        f"{weights}: was trained on other classes than DATASETS.TRAIN has: missing in the data {listed(gone)}; "
+        f"new in the data {listed(new)}; {moved}use the data that it was trained on, or start from it with "
         "MODEL.WEIGHTS in another OUTPUT_DIR"
     )
 
 
-class _InspectingCheckpointer(DetectionCheckpointer):
-    """Keeps the comparison of keys instead of logging it."""
+class _InspectingCheckpointer(FineTuningCheckpointer):
+    """Keeps what it found instead of logging it."""
 
-    incompatible = None
-
-    def _log_incompatible_keys(self, incompatible):
-        self.incompatible = incompatible
+    def tell(self) -> None:
+        pass
 
 
 def check_weights(cfg: CfgNode, weights: str, *, whole: bool) -> None:
@@ -85,8 +79,8 @@ def check_weights(cfg: CfgNode, weights: str, *, whole: bool) -> None:
         cfg: the config whose `MODEL` is to be filled.
         weights: path or URL; an empty string means none and passes.
         whole: every parameter must come from the file and the file must have no others (evaluation, resuming); pixel
-            means and anchors, which older files hold, are no parameters. Otherwise (fine-tuning) heads may differ, as
-            they do for other classes, but the backbone must be the same where the file has one.
+            means and anchors, which older files hold, are no parameters. Otherwise (fine-tuning) what
+            RCNNKIT.WEIGHTS_MISMATCH allows may differ, but the backbone must be the same where the file has one.
 
     Raises:
         UserError: the file is missing, empty, truncated, holds code, or belongs to another architecture; then the
@@ -102,13 +96,16 @@ def check_weights(cfg: CfgNode, weights: str, *, whole: bool) -> None:
     config = cfg.clone()
     config.defrost()
     config.MODEL.DEVICE = "cpu"
-    checkpointer = _InspectingCheckpointer(build_model(config))
+    names = {} if whole else names_of_data(cfg.DATASETS.TRAIN[0])
+    checkpointer = _InspectingCheckpointer(build_model(config), rows=build_named_rows(cfg), names=names)
     try:
         checkpointer.load(str(path), checkpointables=[])
     except Exception as error:  # zip, pickle, torch and safetensors each raise their own kinds
         raise UserError(unreadable(path, error)) from error
     if checkpointer.incompatible is not None:
         _compare(path, checkpointer.model, checkpointer.incompatible, whole)
+        if not whole:
+            check_mismatch(path, cfg.RCNNKIT.WEIGHTS_MISMATCH, checkpointer)
 
 
 def local_checkpoint(weights: str) -> Path:
@@ -127,12 +124,10 @@ def local_checkpoint(weights: str) -> Path:
 
 
 def _compare(path: Path, model: torch.nn.Module, incompatible, whole: bool) -> None:
-    misshaped = [
-        f"{key} {tuple(found)} instead of {tuple(wanted)}" for key, found, wanted in incompatible.incorrect_shapes
-    ]
+    misshaped = [f"{key} {tuple(found)} instead of {tuple(own)}" for key, found, own in incompatible.incorrect_shapes]
     misshaped_keys = {key for key, _, _ in incompatible.incorrect_shapes}
-    missing = [key for key in incompatible.missing_keys if key not in misshaped_keys and not NO_WEIGHTS.search(key)]
-    unexpected = [key for key in incompatible.unexpected_keys if not NO_WEIGHTS.search(key)]
+    missing = [key for key in incompatible.missing_keys if key not in misshaped_keys]
+    unexpected = list(incompatible.unexpected_keys)
     parameters = dict(model.named_parameters())
     filled = [key for key in parameters if key not in misshaped_keys and key not in set(missing)]
     if whole:
@@ -142,7 +137,7 @@ def _compare(path: Path, model: torch.nn.Module, incompatible, whole: bool) -> N
     if refused:
         raise UserError(
             f"{path}: is of another architecture ({len(filled)} of {len(parameters)} parameters match); "
-            f"missing {_listed(missing)}; unexpected {_listed(unexpected)}; mis-shaped {_listed(misshaped)}; "
+            f"missing {listed(missing)}; unexpected {listed(unexpected)}; mis-shaped {listed(misshaped)}; "
             "use the config that it was trained with, or other weights"
         )
 
@@ -153,13 +148,6 @@ def _other_backbone(missing: list[str], unexpected: list[str], misshaped: set[st
         return True
     lateral = ("backbone.fpn_", "backbone.top_block")
     return any(key.startswith("backbone.") and not key.startswith(lateral) for key in missing)
-
-
-def _listed(keys: list[str]) -> str:
-    if not keys:
-        return "none"
-    more = f" and {len(keys) - LISTED} more" if len(keys) > LISTED else ""
-    return f"{len(keys)}: {', '.join(sorted(keys)[:LISTED])}{more}"
 
 
 def last_checkpoint(output_dir: str) -> str:

@@ -14,13 +14,15 @@ from rcnnkit.data.evaluation_file import (
     set_evaluation_file,
     write_evaluation_file,
 )
-from rcnnkit.data.loading import build_test_loader, build_train_loader
-from rcnnkit.engine.checkpointing import CLASSES_KEY, ClassNames
+from rcnnkit.data.loading import build_test_loader, build_train_loader, training_class_counts
+from rcnnkit.engine.checkpointing import StoredNames
+from rcnnkit.engine.fine_tuning import NAMES_KEY, build_fine_tuning_checkpointer, names_of_data
 from rcnnkit.engine.hooks import ProgressBar, diverged, stop_on_bad_loss
 from rcnnkit.engine.optimizer import build_optimizer
 from rcnnkit.errors import UserError
 from rcnnkit.evaluation.boundary import BoundaryCOCOEvaluator
 from rcnnkit.evaluation.mask_scores import MaskScoreCOCOEvaluator
+from rcnnkit.modeling.box_heads import use_class_loss
 from rcnnkit.modeling.partial_labels import learn_from_labels_only
 
 
@@ -35,20 +37,34 @@ logging.getLogger("detectron2.engine.train_loop").addFilter(_is_no_user_error)
 class Trainer(DefaultTrainer):
     """Trains from a config. A loss that is not finite stops it before the weights change.
 
-    Checkpoints have the names of the classes: see `checkpointing.ClassNames`.
+    Checkpoints have the names of the classes and keypoints: see `checkpointing.StoredNames`.
     """
 
     def __init__(self, cfg):
         super().__init__(cfg)
-        classes = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
-        if classes:
-            self.checkpointer.add_checkpointable(CLASSES_KEY, ClassNames(classes))
+        names = names_of_data(cfg.DATASETS.TRAIN[0])
+        if not cfg.MODEL.KEYPOINT_ON:
+            names.pop("keypoints", None)
+        if names:
+            self.checkpointer.add_checkpointable(NAMES_KEY, StoredNames(names))
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on from the last checkpoint of OUTPUT_DIR if asked and there is one, else begin with MODEL.WEIGHTS.
+
+        The main process decides which; rows of classes in MODEL.WEIGHTS are taken by the classes' names.
+        """
+        if comm.all_gather(resume and self.checkpointer.has_checkpoint())[0]:
+            super().resume_or_load(resume)
+        else:
+            loader = build_fine_tuning_checkpointer(self.cfg, self.checkpointer.model)
+            loader.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
 
     @classmethod
     def build_model(cls, cfg):
         model = super().build_model(cfg)
         stop_on_bad_loss(model)
-        return learn_from_labels_only(model)
+        balanced = cfg.MODEL.ROI_BOX_HEAD.CLS_LOSS_TYPE == "class_balanced"
+        return learn_from_labels_only(use_class_loss(model, cfg, training_class_counts(cfg) if balanced else []))
 
     @classmethod
     def build_train_loader(cls, cfg):

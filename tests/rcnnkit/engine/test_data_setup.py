@@ -8,7 +8,7 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.config import add_rcnnkit_config
 from rcnnkit.data.registration import forget
-from rcnnkit.engine.checkpointing import ClassNames, check_same_classes
+from rcnnkit.engine.checkpointing import StoredNames, check_same_classes
 from rcnnkit.engine.data_setup import register_data, set_data_keys
 from rcnnkit.engine.setup import argument_parser, explicit_keys
 from rcnnkit.errors import UserError
@@ -130,4 +130,4 @@ class TestEvaluationOnly:
 def test_training_goes_on_with_the_same_classes_only(classes, message):
     check_same_classes("a.pth", ["nut", "bolt"], ["nut", "bolt"])
     with pytest.raises(UserError, match=message):
-        check_same_classes("a.pth", ClassNames(["nut", "bolt"]).state_dict()["classes"], classes)
+        check_same_classes("a.pth", StoredNames({"classes": ["nut", "bolt"]}).state_dict()["classes"], classes)
