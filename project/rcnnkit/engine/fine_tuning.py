@@ -108,9 +108,12 @@ class FineTuningCheckpointer(DetectionCheckpointer):
 
 
 def _key_in(state: Collection[str], key: str) -> str:
-    """The key under which MaskQualityHead, which holds another mask head, has the weights of that head alone."""
-    inner = f"{MASK_HEAD}mask_head.{key.removeprefix(MASK_HEAD)}"
-    return inner if key.startswith(MASK_HEAD) and key not in state and inner in state else key
+    """The key of a mask head's weights where MaskQualityHead holds that head in the model, or did in the file."""
+    rest = key.removeprefix(MASK_HEAD)
+    if key in state or rest == key:
+        return key
+    others = (f"{MASK_HEAD}mask_head.{rest}", MASK_HEAD + rest.removeprefix("mask_head."))
+    return next((other for other in others if other in state), key)
 
 
 def build_fine_tuning_checkpointer(cfg: CfgNode, model: nn.Module) -> FineTuningCheckpointer:
