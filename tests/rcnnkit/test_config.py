@@ -42,6 +42,22 @@ def test_defaults(cfg):
         ("RCNNKIT.IGNORE_IOA", 0.0, r"RCNNKIT\.IGNORE_IOA: 0\.0; give a share"),
         ("RCNNKIT.TASK_WEIGHTS", [["mask", -1.0]], r"RCNNKIT\.TASK_WEIGHTS: .*'mask', -1\.0.*at least 0"),
         ("RCNNKIT.TASK_WEIGHTS", [["mask"]], r"RCNNKIT\.TASK_WEIGHTS: .*give pairs"),
+        (
+            "RCNNKIT.WEIGHTS_MISMATCH",
+            "all",
+            r"RCNNKIT\.WEIGHTS_MISMATCH: 'all' is unknown; choose one of heads, classes",
+        ),
+        ("MODEL.ROI_BOX_HEAD.CLS_LOSS_TYPE", "sea_saw", r"CLS_LOSS_TYPE: 'sea_saw' is unknown; choose one of seesaw, "),
+        ("MODEL.ROI_BOX_HEAD.CLASS_BALANCED.BETA", 1.0, r"CLASS_BALANCED\.BETA: 1\.0; give 0 ≤ β < 1"),
+        ("MODEL.ROI_BOX_HEAD.SEESAW.MITIGATION_POWER", -0.1, r"SEESAW\.MITIGATION_POWER: -0\.1; .* at least 0"),
+        ("MODEL.ROI_BOX_HEAD.SEESAW.COMPENSATION_POWER", float("nan"), r"SEESAW\.COMPENSATION_POWER: nan"),
+        (
+            "MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE",
+            "gIoU",
+            r"ROI_BOX_HEAD\.BBOX_REG_LOSS_TYPE: 'gIoU' is unknown; choose one of giou, .*ciou.*smooth_l1",
+        ),
+        ("MODEL.RPN.BBOX_REG_LOSS_TYPE", "iou", r"MODEL\.RPN\.BBOX_REG_LOSS_TYPE: 'iou' .*choose one of .iou, "),
+        ("MODEL.ROI_BOX_HEAD.POOLER_TYPE", "RoIAlign", r"ROI_BOX_HEAD\.POOLER_TYPE: 'RoIAlign' .* one of ROIAlign, "),
         ("MODEL.ROI_HEADS.NUM_CLASSES", 80, r"NUM_CLASSES: 80, but .* 2 classes \(nut, bolt\); set it to 2"),
     ],
 )
@@ -83,3 +99,29 @@ def test_keypoints_need_names(cfg):
 def test_proposals_alone_have_no_classes(cfg):
     cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ROI_HEADS.NUM_CLASSES = "ProposalNetwork", 80
     validate_config(cfg)
+
+
+def test_poolings_count_where_their_head_is_on(cfg):
+    for head, on in (("ROI_MASK_HEAD", "MASK_ON"), ("ROI_KEYPOINT_HEAD", "KEYPOINT_ON")):
+        cfg.MODEL[head].POOLER_TYPE = "RoIPool"
+        validate_config(cfg)
+        cfg.MODEL[on], cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = True, 3
+        with pytest.raises(
+            UserError, match=rf"MODEL\.{head}\.POOLER_TYPE: 'RoIPool' is unknown; choose one of ROIPool"
+        ):
+            validate_config(cfg)
+        cfg.MODEL[head].POOLER_TYPE = ""  # feature maps themselves
+        validate_config(cfg)
+
+
+@pytest.mark.parametrize("kind", ["class_balanced", "seesaw"])
+def test_class_losses_need_a_softmax_over_boxes(cfg, kind):
+    cfg.MODEL.ROI_BOX_HEAD.CLS_LOSS_TYPE = kind
+    validate_config(cfg)
+    cfg.MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE = True
+    with pytest.raises(UserError, match=rf"CLS_LOSS_TYPE: '{kind}' is a softmax loss, but .*USE_SIGMOID_CE is True"):
+        validate_config(cfg)
+    cfg.MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE = False
+    cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"
+    with pytest.raises(UserError, match="of a box head, which ProposalNetwork does not have"):
+        validate_config(cfg)
