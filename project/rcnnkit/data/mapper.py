@@ -129,11 +129,10 @@ class LabelMapper(DatasetMapper):
                 left_out[CROWD if annotation.get("iscrowd", 0) else IGNORED] += 1
                 continue
             owned = self._labels(annotation, item, left_out)
-            kept.append(
-                utils.transform_instance_annotations(
-                    owned, transforms, size, keypoint_hflip_indices=self.keypoint_hflip_indices
-                )
+            moved = utils.transform_instance_annotations(
+                owned, transforms, size, keypoint_hflip_indices=self.keypoint_hflip_indices
             )
+            kept.append(self._mirrored(moved, transforms))
         instances = Instances(size)
         instances.gt_boxes = _boxes(kept)
         instances.gt_classes = torch.tensor([one["category_id"] for one in kept], dtype=torch.int64)
@@ -142,6 +141,16 @@ class LabelMapper(DatasetMapper):
         if self.use_keypoint:
             self._add_keypoints(instances, kept)
         return self._visible(instances, left_out), left_out
+
+    def _mirrored(self, annotation: dict, transforms: T.TransformList) -> dict:
+        """With left and right keypoints in each other's places where an odd number of vertical flips mirrored the image;
+        Detectron2 has done so for the horizontal ones, and two mirrors make none."""
+        flips = sum(isinstance(one, T.VFlipTransform) for one in transforms.transforms)
+        if flips % 2 and "keypoints" in annotation:
+            if self.keypoint_hflip_indices is None:
+                raise ValueError("a flip swaps left and right keypoints: keypoint_hflip_indices is needed")
+            annotation["keypoints"] = annotation["keypoints"][np.asarray(self.keypoint_hflip_indices)]
+        return annotation
 
     def _labels(self, annotation: dict, item: dict, left_out: Counter) -> dict:
         """A copy of the annotation that transforms may write into, with what the tasks use and is labelled."""

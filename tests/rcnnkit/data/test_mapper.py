@@ -143,6 +143,34 @@ def test_keypoints_outside_of_the_crop_are_not_there(record):
     assert item["instances"].gt_has_keypoints.tolist() == [False]
 
 
+@pytest.mark.parametrize(
+    "flips, first, second",
+    [
+        # (12, 14) and (20, 22) in 60×40: 60 - x mirrored at the middle column, 40 - y at the middle row
+        ("", (12, 14), (20, 22)),
+        ("h", (40, 22), (48, 14)),
+        ("v", (20, 18), (12, 26)),
+        ("hv", (48, 26), (40, 18)),
+        ("vh", (48, 26), (40, 18)),
+        ("vv", (12, 14), (20, 22)),
+        ("vhv", (40, 22), (48, 14)),
+    ],
+)
+def test_left_and_right_change_places_in_an_odd_number_of_mirrors(record, flips, first, second):
+    kinds = {"h": T.HFlipTransform(60), "v": T.VFlipTransform(40)}
+    made = mapper(*(kinds[flip] for flip in flips), use_keypoint=True, keypoint_hflip_indices=[1, 0])
+    item = made(record(an_object(keypoints=[12, 14, 2, 20, 22, 1])))
+    swapped = len(flips) % 2
+    assert item["instances"].gt_keypoints.tensor[0].tolist() == [[*first, 1 + (not swapped)], [*second, 1 + swapped]]
+
+
+def test_a_vertical_flip_without_pairs_is_refused_as_a_horizontal_one_is(record):
+    for flip in (T.HFlipTransform(60), T.VFlipTransform(40)):
+        with pytest.raises(ValueError):
+            mapper(flip, use_keypoint=True)(record(an_object(keypoints=POINTS)))
+        assert len(mapper(flip)(record(an_object(keypoints=POINTS)))["instances"]) == 1
+
+
 def test_a_flip_swaps_sides_and_leaves_other_objects_alone(record):
     item = mapper(T.HFlipTransform(60), use_keypoint=True, keypoint_hflip_indices=[0, 2, 1])(
         record(an_object(keypoints=POINTS), an_object(1))
