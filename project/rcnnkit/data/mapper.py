@@ -143,8 +143,10 @@ class LabelMapper(DatasetMapper):
         return self._visible(instances, left_out), left_out
 
     def _mirrored(self, annotation: dict, transforms: T.TransformList) -> dict:
-        """With left and right keypoints in each other's places where an odd number of vertical flips mirrored the image;
-        Detectron2 has done so for the horizontal ones, and two mirrors make none."""
+        """With left and right keypoints in each other's places after an odd number of vertical flips.
+
+        Detectron2 has done so for the horizontal ones, and two mirrors make none.
+        """
         flips = sum(isinstance(one, T.VFlipTransform) for one in transforms.transforms)
         if flips % 2 and "keypoints" in annotation:
             if self.keypoint_hflip_indices is None:
