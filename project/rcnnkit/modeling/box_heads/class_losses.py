@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from rcnnkit.modeling.keypoint_heads.labels import at_least_float32
+
 
 def class_balanced_weights(counts: torch.Tensor, beta: float) -> torch.Tensor:
     """Weights that are inverse to the classes' effective numbers of objects, E(n) = (1 - βⁿ) / (1 - β).
@@ -44,6 +46,7 @@ def class_balanced_loss(logits: torch.Tensor, classes: torch.Tensor, weights: to
     """
     if not len(classes):
         return logits.sum() * 0
+    logits = at_least_float32(logits)
     return F.cross_entropy(logits, classes, weight=weights.to(logits), reduction="sum") / len(classes)
 
 
@@ -70,8 +73,7 @@ def seesaw_log_factors(
     Returns:
         (R, K + 1), at least float32, 0 in the column of the box's own class.
     """
-    scores = logits.detach()
-    scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    scores = at_least_float32(logits.detach())
     background = counts.numel()
     log_counts = counts.clamp(min=1).to(scores.dtype).log()
     own = classes.clamp(max=background - 1)  # rows of background are emptied below
@@ -95,4 +97,4 @@ def seesaw_loss(logits: torch.Tensor, classes: torch.Tensor, log_factors: torch.
     """
     if not len(classes):
         return logits.sum() * 0
-    return F.cross_entropy(logits + log_factors, classes)
+    return F.cross_entropy(at_least_float32(logits) + log_factors, classes)

@@ -99,9 +99,16 @@ class TestSeesaw:
         assert not factors.requires_grad
         assert torch.autograd.gradcheck(lambda x: seesaw_loss(x, CLASSES, factors), logits)
 
-    def test_half_precision_is_computed_in_single(self):
-        factors = seesaw_log_factors(LOGITS.half(), CLASSES, torch.tensor([10**6, 1]))
-        assert factors.dtype == torch.float32 and factors.isfinite().all()
+
+def test_half_precision_is_computed_in_single():
+    counts = torch.tensor([10**6, 1])
+    factors = seesaw_log_factors(LOGITS.half(), CLASSES, counts)
+    losses = (
+        class_balanced_loss(LOGITS.half(), CLASSES, class_balanced_weights(counts, 0.99999)),
+        seesaw_loss(LOGITS.half(), CLASSES, factors),
+    )
+    for found in (factors, *losses):
+        assert found.dtype == torch.float32 and found.isfinite().all()
 
 
 def test_no_boxes_cost_nothing_and_have_a_gradient():

@@ -155,3 +155,11 @@ def test_every_pooling_trains_in_task_roi_heads(repository, kind):
     before = {name: value.clone() for name, value in model.backbone.named_parameters()}
     assert all(torch.isfinite(loss) for loss in losses_of(trained(model)).values())
     assert not any(torch.equal(before[name], value) for name, value in model.backbone.named_parameters())
+
+
+def test_processes_that_train_together_count_together(monkeypatch):
+    monkeypatch.setattr("rcnnkit.modeling.box_heads.predictor.comm.get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda seen: seen.add_(torch.tensor([0, 5])))
+    loss = SeesawLoss(2, 0.8, 2.0)
+    loss(torch.zeros(1, 3), torch.tensor([0]))
+    assert loss.class_counts.tolist() == [1, 5]
