@@ -52,7 +52,7 @@ def test_ten_steps_on_shapes(name, few_shapes, tmp_path, capfd):
     check(tmp_path, mask="mask" in name or everything, keypoints="keypoint" in name or everything)
 
 
-@pytest.mark.parametrize("kind", ["class_balanced", "seesaw"])
+@pytest.mark.parametrize("kind", [pytest.param("class_balanced", marks=pytest.mark.slow), "seesaw"])
 def test_other_class_losses_train_resume_and_evaluate(kind, few_shapes, tmp_path, capfd):
     own = ("MODEL.ROI_BOX_HEAD.CLS_LOSS_TYPE", kind, "SOLVER.CHECKPOINT_PERIOD", "1")
     assert train("faster_rcnn_R_18_FPN_shapes", tmp_path, *own, "SOLVER.MAX_ITER", "2") == 0, capfd.readouterr().err

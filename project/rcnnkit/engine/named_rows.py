@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -108,7 +109,7 @@ def carry_rows(
 
 
 def carry_all_rows(
-    weights: dict[str, torch.Tensor],
+    weights: dict[str, Any],
     model_state: Mapping[str, torch.Tensor],
     rows: Sequence[NamedRows],
     old: Mapping[str, Sequence[str]],
@@ -117,7 +118,7 @@ def carry_all_rows(
     """Give the parameters in `weights` whose rows have names the rows and the order that a model has; in place.
 
     Args:
-        weights: of a file, by key.
+        weights: of a file, tensors or arrays by key.
         model_state: the initial values of the model.
         old, new: names by kind in the file and of the model; a kind that either does not know is left alone.
 
@@ -130,7 +131,9 @@ def carry_all_rows(
         if entry is None or key not in model_state or not old.get(entry.kind) or not new.get(entry.kind):
             continue
         before, after = old[entry.kind], new[entry.kind]
-        carried = None if list(before) == list(after) else carry_rows(stored, model_state[key], entry, before, after)
+        if list(before) == list(after):
+            continue
+        carried = carry_rows(torch.as_tensor(stored), model_state[key], entry, before, after)
         if carried is None:
             continue
         weights[key] = carried

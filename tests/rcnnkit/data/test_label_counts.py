@@ -1,6 +1,6 @@
 """Counting boxes, masks and keypoints."""
 
-from rcnnkit.data.label_counts import LabelCounts, count_labels
+from rcnnkit.data.label_counts import LabelCounts, count_classes, count_labels
 
 POLYGON = [[0.0, 0.0, 4.0, 0.0, 4.0, 4.0]]
 
@@ -33,3 +33,13 @@ def test_counts():
 
 def test_nothing():
     assert count_labels([]) == LabelCounts()
+
+
+def test_objects_of_each_class():
+    records = [
+        {},
+        {"annotations": [{"category_id": 2}, {"category_id": 0, "iscrowd": 0}, {"category_id": 2}]},
+        {"annotations": [{"category_id": 1, "iscrowd": 1}, {"category_id": 0, "ignore": 1}, {"category_id": 0}]},
+    ]
+    assert count_classes(records, 4) == [2, 0, 2, 0]
+    assert count_classes([], 2) == [0, 0]

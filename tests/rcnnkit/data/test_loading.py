@@ -13,7 +13,14 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, BoxMode, Instances
 from rcnnkit.config import add_rcnnkit_config, validate_config
-from rcnnkit.data.loading import TellingLoader, build_train_loader, training_records, training_sampler, with_negatives
+from rcnnkit.data.loading import (
+    TellingLoader,
+    build_train_loader,
+    training_class_counts,
+    training_records,
+    training_sampler,
+    with_negatives,
+)
 from rcnnkit.errors import UserError
 from tests.rcnnkit.runs import forget_data
 
@@ -147,3 +154,13 @@ def test_that_nothing_is_left_out_is_told_too(caplog, cfg):
         "2 crowd regions"
     )
     assert told[-1] == "the first 5 images: 3 objects to learn; left out: 2 crowd regions"
+
+
+def test_objects_of_each_class_are_counted_without_crowds(cfg):
+    assert training_class_counts(cfg) == [3]
+
+
+def test_what_is_no_list_cannot_be_counted(cfg, monkeypatch):
+    monkeypatch.setattr("rcnnkit.data.loading.training_records", lambda _: iter([]))
+    with pytest.raises(UserError, match="class_balanced counts objects, but own is not a list of records; set it to"):
+        training_class_counts(cfg)

@@ -1,6 +1,7 @@
 """A checkpoint with other classes: which rows are kept in every head, what is told, and what is refused."""
 
 import logging
+import pickle
 
 import pytest
 import torch
@@ -133,6 +134,18 @@ def test_a_file_without_names_gives_what_fits(repository, tmp_path, caplog):
         model.roi_heads.keypoint_head.score_lowres.weight,
         content["model"]["roi_heads.keypoint_head.score_lowres.weight"],
     )
+
+
+def test_arrays_have_names_too(repository, tmp_path):
+    path = tmp_path / "before.pkl"
+    content = torch.load(saved(repository, tmp_path), weights_only=True)
+    arrays = {key: value.numpy() for key, value in content["model"].items()}
+    path.write_bytes(pickle.dumps({"model": arrays, NAMES_KEY: content[NAMES_KEY], "__author__": "rcnnkit"}))
+    cfg = config(repository, NEW, POINTS)
+    model = build_model(cfg)
+    build_fine_tuning_checkpointer(cfg, model).load(str(path), checkpointables=[])
+    key = "roi_heads.box_predictor.cls_score.weight"
+    assert torch.equal(model.state_dict()[key][[0, 2, 4]], content["model"][key][[2, 0, 3]])
 
 
 def test_seesaws_counts_are_of_the_other_training(repository, tmp_path):

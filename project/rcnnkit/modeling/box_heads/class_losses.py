@@ -16,7 +16,7 @@ def class_balanced_weights(counts: torch.Tensor, beta: float) -> torch.Tensor:
     """Weights that are inverse to the classes' effective numbers of objects, E(n) = (1 - βⁿ) / (1 - β).
 
     Cui et al., "Class-balanced loss based on effective number of samples", CVPR 2019,
-    https://arxiv.org/abs/1901.05555, equations 5 and 6; normalised as in their section 4, so that the mean is 1.
+    https://arxiv.org/abs/1901.05555; normalised as theirs, so that the mean is 1.
 
     Args:
         counts: (K,) objects of each class in the training data.
@@ -59,9 +59,9 @@ def seesaw_log_factors(
 ) -> torch.Tensor:
     """Logarithms of Seesaw's factors: how much box i of class c punishes each other class j.
 
-    Wang et al., "Seesaw loss for long-tailed instance segmentation", CVPR 2021, https://arxiv.org/abs/2008.10032,
-    equations 4 to 6: S = M · C, mitigation M = min(1, (N_j / N_c)^p) and compensation C = max(1, (σ_j / σ_c)^q). The
-    ratio of two softmax scores is exp(z_j - z_c). The background takes no part: factors from it and to it are 1.
+    Wang et al., "Seesaw loss for long-tailed instance segmentation", CVPR 2021, https://arxiv.org/abs/2008.10032:
+    S = M · C, mitigation M = min(1, (N_j / N_c)^p) and compensation C = max(1, (σ_j / σ_c)^q). The ratio of two softmax
+    scores is exp(z_j - z_c). The background takes no part: factors from it and to it are 1.
 
     Args:
         logits: (R, K + 1); no gradient goes through the factors.
