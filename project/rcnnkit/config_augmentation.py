@@ -48,6 +48,31 @@ def add_augmentation_config(cfg: CfgNode) -> None:
     own.RANDOM_POLICY.COUNT = 0
     own.RANDOM_POLICY.MAGNITUDE = 5.0
     own.RANDOM_POLICY.OPERATIONS = POLICY_OPERATIONS
+    _add_combinations(own)
+
+
+def _add_combinations(own: CfgNode) -> None:
+    """What puts several augmented images of the training set together."""
+    # With probability PROB other objects are pasted onto the image: of another image, augmented alike, a random subset
+    # of the objects with masks, at most MAX_OBJECTS, with an edge softened by a Gaussian of BLEND_SIGMA pixels (0: a
+    # hard edge, which the paper found as good). Needs MODEL.MASK_ON and INPUT.MASK_FORMAT bitmask. Ghiasi et al.,
+    # "Simple copy-paste", CVPR 2021, https://arxiv.org/abs/2012.07177; the width of the edge is ours, the paper names
+    # none, and 100 is MMDetection's most.
+    own.COPY_PASTE = CfgNode()
+    own.COPY_PASTE.PROB = 0.0
+    own.COPY_PASTE.MAX_OBJECTS = 100
+    own.COPY_PASTE.BLEND_SIGMA = 1.0
+    # With probability PROB the image and three others, augmented alike, share the image's frame, around a point at
+    # (least, most) CENTER of each side. Masks need INPUT.MASK_FORMAT bitmask. Bochkovskiy et al., "YOLOv4", 2020,
+    # https://arxiv.org/abs/2004.10934; the range is that of its implementation.
+    own.MOSAIC = CfgNode()
+    own.MOSAIC.PROB = 0.0
+    own.MOSAIC.CENTER = (0.2, 0.8)
+    # An object that copy-paste covers or mosaic cuts stays if at least this share (0 to 1) and this number of the
+    # pixels of its mask, without one of its box, are left. The papers drop what is gone entirely; a tenth is what
+    # Ultralytics' mosaic asks for, the number is ours.
+    own.MIN_LEFT_SHARE = 0.1
+    own.MIN_LEFT_PIXELS = 16
 
 
 def check_augmentation_config(cfg: CfgNode) -> None:
@@ -57,7 +82,7 @@ def check_augmentation_config(cfg: CfgNode) -> None:
         UserError: with the key, the value and what to do.
     """
     own, key = cfg.RCNNKIT.AUGMENTATION, "RCNNKIT.AUGMENTATION"
-    for section in ("OBJECT_CROP", "ROTATION", "PHOTOMETRIC"):
+    for section in ("OBJECT_CROP", "ROTATION", "PHOTOMETRIC", "COPY_PASTE", "MOSAIC"):
         if not 0 <= own[section].PROB <= 1:
             raise UserError(f"{key}.{section}.PROB: {own[section].PROB}; give a probability from 0 to 1")
     if not 0 <= own.FILL <= 255:
@@ -71,6 +96,7 @@ def check_augmentation_config(cfg: CfgNode) -> None:
     if len(own.SCALE_JITTER.SIZE) != 2 or min(own.SCALE_JITTER.SIZE) < 1:
         raise UserError(f"{key}.SCALE_JITTER.SIZE: {own.SCALE_JITTER.SIZE}; give (height, width) in pixels")
     _check_colours(cfg)
+    _check_combinations(cfg)
 
 
 def _check_colours(cfg: CfgNode) -> None:
@@ -94,3 +120,26 @@ def _check_colours(cfg: CfgNode) -> None:
             f"INPUT.FORMAT: {cfg.INPUT.FORMAT!r} with {key}.PHOTOMETRIC or RANDOM_POLICY; these know "
             f"{', '.join(COLOUR_FORMATS)}; take one of them, or leave both off"
         )
+
+
+def _check_combinations(cfg: CfgNode) -> None:
+    own, key = cfg.RCNNKIT.AUGMENTATION, "RCNNKIT.AUGMENTATION"
+    paste, mosaic = own.COPY_PASTE, own.MOSAIC
+    if paste.MAX_OBJECTS < 1:
+        raise UserError(f"{key}.COPY_PASTE.MAX_OBJECTS: {paste.MAX_OBJECTS}; give a number of objects, 1 or more")
+    if not 0 <= paste.BLEND_SIGMA < float("inf"):
+        raise UserError(f"{key}.COPY_PASTE.BLEND_SIGMA: {paste.BLEND_SIGMA}; give pixels, 0 (a hard edge) or more")
+    if len(mosaic.CENTER) != 2 or not 0 < mosaic.CENTER[0] <= mosaic.CENTER[1] < 1:
+        raise UserError(f"{key}.MOSAIC.CENTER: {mosaic.CENTER}; give two shares of the side, 0 < least ≤ most < 1")
+    if not 0 <= own.MIN_LEFT_SHARE <= 1:
+        raise UserError(f"{key}.MIN_LEFT_SHARE: {own.MIN_LEFT_SHARE}; give a share from 0 to 1")
+    if own.MIN_LEFT_PIXELS < 1:
+        raise UserError(f"{key}.MIN_LEFT_PIXELS: {own.MIN_LEFT_PIXELS}; give a number of pixels, 1 or more")
+    if paste.PROB and not cfg.MODEL.MASK_ON:
+        raise UserError(f"{key}.COPY_PASTE.PROB: {paste.PROB} needs masks, but MODEL.MASK_ON is False; set it to True")
+    for section in ("COPY_PASTE", "MOSAIC"):
+        where = f"{key}.{section}.PROB: {own[section].PROB}"
+        if own[section].PROB and cfg.MODEL.MASK_ON and cfg.INPUT.MASK_FORMAT != "bitmask":
+            raise UserError(f"{where} cuts masks, but INPUT.MASK_FORMAT is {cfg.INPUT.MASK_FORMAT}; set it to bitmask")
+        if own[section].PROB and cfg.MODEL.LOAD_PROPOSALS:
+            raise UserError(f"{where} moves no precomputed proposals; set it to 0, or MODEL.LOAD_PROPOSALS to False")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from detectron2.config import CfgNode
 from detectron2.data import (
+    DatasetFromList,
     MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
@@ -28,13 +29,33 @@ logger = logging.getLogger(__name__)
 
 def build_train_loader(cfg: CfgNode) -> Iterable[list[dict]]:
     """An endless loader of training batches with rcnnkit's mapper; see `RCNNKIT.NEGATIVES` for what is drawn."""
-    mapper = LabelMapper(cfg, True)
     records = training_records(cfg)
     if not isinstance(records, list):  # a torch Dataset that someone registered: its own order, its own filter
+        mapper = training_mapper(cfg, records)
         return TellingLoader(build_detection_train_loader(cfg, mapper=mapper, dataset=records), 0)
     sampler = training_sampler(cfg, records)
-    loader = build_detection_train_loader(cfg, mapper=mapper, dataset=records, sampler=sampler)
+    # serialised once: the loader and the mapper read the same memory, which forked workers share
+    shared = DatasetFromList(records, copy=False)
+    mapper = training_mapper(cfg, shared)
+    loader = build_detection_train_loader(cfg, mapper=mapper, dataset=shared, sampler=sampler)
     return TellingLoader(loader, -(-len(records) // comm.get_world_size()))
+
+
+def training_mapper(cfg: CfgNode, records: Sequence[dict] | Dataset) -> LabelMapper:
+    """The mapper of a training; it keeps the records only where an augmentation puts several images together.
+
+    Raises:
+        UserError: it does, but the records have an order of their own, from which none can be drawn.
+    """
+    own = cfg.RCNNKIT.AUGMENTATION
+    if not (own.COPY_PASTE.PROB or own.MOSAIC.PROB):
+        return LabelMapper(cfg, True)
+    if isinstance(records, IterableDataset):
+        raise UserError(
+            "RCNNKIT.AUGMENTATION.COPY_PASTE and MOSAIC draw any image of the training set, but DATASETS.TRAIN "
+            f"{', '.join(cfg.DATASETS.TRAIN)} gives its images in one order only; set their PROB to 0"
+        )
+    return LabelMapper(cfg, True, other_records=records)
 
 
 def build_test_loader(cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:

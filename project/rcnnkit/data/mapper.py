@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints, PolygonMasks, polygons_to_bitmask
-from rcnnkit.data.augmentation import training_policies
+from rcnnkit.data.augmentation import Combination, LabelledImage, training_policies
 from rcnnkit.data.images import MAX_IMAGE_PIXELS, WHITE_16BIT, read_image
 from rcnnkit.errors import UserError
 
@@ -23,6 +24,7 @@ CROWD = "crowd regions"
 IGNORED = "objects marked to be ignored"
 EMPTY_BOX = "boxes without area in the image"
 EMPTY_MASK = "objects whose mask has no pixel in the image"
+HIDDEN = "objects of which other images hide all or nearly all"
 SHORT_POLYGON = "polygons of fewer than three points"
 
 
@@ -50,6 +52,8 @@ class LabelMapper(DatasetMapper):
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         white_16bit: int = WHITE_16BIT,
         augment_with_boxes: bool = False,
+        combinations: Sequence[Combination] = (),
+        other_records: Any = (),
         **detectron2_arguments: Any,
     ):
         """
@@ -58,12 +62,23 @@ class LabelMapper(DatasetMapper):
             max_image_pixels: larger images are refused before they are decoded.
             white_16bit: value of 16-bit grey that becomes white.
             augment_with_boxes: augmentations see the objects' boxes, (N, 4) XYXY as `AugInput.boxes`, in training.
+            combinations: what puts the augmented image and other ones together, in order; in training. Masks need the
+                format "bitmask".
+            other_records: where the other ones come from: anything with a length whose items are records. Only read
+                from, one record at a time.
             **detectron2_arguments: those of DatasetMapper.
         """
         super().__init__(is_train, **detectron2_arguments)
         self.max_image_pixels = max_image_pixels
         self.white_16bit = white_16bit
         self.augment_with_boxes = augment_with_boxes
+        self.combinations = list(combinations)
+        self.other_records = other_records
+        if self.combinations and not len(other_records):
+            raise UserError(
+                "RCNNKIT.AUGMENTATION.COPY_PASTE and MOSAIC need other images: give the mapper other_records, as "
+                "rcnnkit.data.loading.build_train_loader does, or set their PROB to 0"
+            )
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
@@ -72,6 +87,7 @@ class LabelMapper(DatasetMapper):
             policies = training_policies(cfg, arguments["augmentations"])
             arguments["augmentations"] = policies.augmentations
             arguments["augment_with_boxes"] = policies.read_boxes
+            arguments["combinations"] = policies.combinations
             arguments["recompute_boxes"] |= policies.change_outlines and cfg.MODEL.MASK_ON
         return {
             **arguments,
@@ -87,6 +103,14 @@ class LabelMapper(DatasetMapper):
         Returns:
             The record without its annotations, with "image" (C, H, W) and in training "instances".
         """
+        item, image = self._augmented(dataset_dict)
+        if self.combinations and "instances" in item:
+            image = self._combined(item, image)
+        item["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return item
+
+    def _augmented(self, dataset_dict: dict) -> tuple[dict, np.ndarray]:
+        """The item without its image, and that (H, W, C)."""
         item = dict(dataset_dict)
         annotations = item.pop("annotations", None)
         image = read_image(
@@ -99,7 +123,6 @@ class LabelMapper(DatasetMapper):
         augmented = T.AugInput(image, boxes=self._seen_boxes(annotations), sem_seg=sem_seg)
         transforms = self.augmentations(augmented)
         size = augmented.image.shape[:2]
-        item["image"] = torch.from_numpy(np.ascontiguousarray(augmented.image.transpose(2, 0, 1)))
         if augmented.sem_seg is not None:
             item["sem_seg"] = torch.as_tensor(augmented.sem_seg.astype("long"))
         if self.proposal_topk is not None:
@@ -111,7 +134,33 @@ class LabelMapper(DatasetMapper):
             item["instances"], left_out = self._instances(annotations, transforms, size, item)
             if left_out:
                 item["left_out"] = dict(left_out)
-        return item
+        return item, augmented.image
+
+    def _combined(self, item: dict, image: np.ndarray) -> np.ndarray:
+        """Put the item and others together: its labels are changed, its image (H, W, C) is returned."""
+        if "sem_seg" in item:
+            raise UserError(
+                f"{item['file_name']}: has a segmentation of the whole image, which RCNNKIT.AUGMENTATION.COPY_PASTE "
+                "and MOSAIC do not change; set their PROB to 0"
+            )
+        # Detectron2 seeds this generator, in each worker, for its own augmentations
+        rng = np.random.default_rng(np.random.randint(2**31))  # noqa: NPY002
+        combined = _labelled(item, image)
+        lost = 0
+        for combine in self.combinations:
+            combined, hidden = combine(combined, lambda: self._another(rng), rng)
+            lost += hidden
+        item["instances"] = combined.instances
+        if combined.ignored is not None:
+            item["ignored"] = combined.ignored
+        if lost:
+            item["left_out"] = {**item.get("left_out", {}), HIDDEN: lost}
+        return combined.image
+
+    def _another(self, rng: np.random.Generator) -> LabelledImage:
+        """Any of the records, augmented by itself."""
+        record = self.other_records[int(rng.integers(len(self.other_records)))]
+        return _labelled(*self._augmented({**record, "annotations": record.get("annotations", [])}))
 
     def _seen_boxes(self, annotations: list[dict] | None) -> np.ndarray | None:
         if not (self.is_train and self.augment_with_boxes):
@@ -143,9 +192,9 @@ class LabelMapper(DatasetMapper):
         return self._visible(instances, left_out), left_out
 
     def _mirrored(self, annotation: dict, transforms: T.TransformList) -> dict:
-        """With left and right keypoints in each other's places after an odd number of vertical flips.
+        """Let left and right keypoints change places where an odd number of vertical flips mirrored the image.
 
-        Detectron2 has done so for the horizontal ones, and two mirrors make none.
+        Detectron2 has done so for the horizontal ones; a second mirror undoes the first.
         """
         flips = sum(isinstance(one, T.VFlipTransform) for one in transforms.transforms)
         if flips % 2 and "keypoints" in annotation:
@@ -221,6 +270,10 @@ class LabelMapper(DatasetMapper):
         left_out.update({EMPTY_BOX: int(empty.sum())} if empty.any() else {})
         keep &= ~empty
         return instances if keep.all() else instances[keep]
+
+
+def _labelled(item: dict, image: np.ndarray) -> LabelledImage:
+    return LabelledImage(image, item["instances"], item.get("ignored"))
 
 
 def _ignored_boxes(annotations: list[dict], transforms: Any, size: tuple[int, int]) -> Boxes:

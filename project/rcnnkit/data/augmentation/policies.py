@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
+from rcnnkit.data.augmentation.copy_paste import CopyPaste
+from rcnnkit.data.augmentation.labelled_image import LabelledImage, LeastLeft
+from rcnnkit.data.augmentation.mosaic import Mosaic
 from rcnnkit.data.augmentation.object_crop import ObjectCrop
 from rcnnkit.data.augmentation.photometric import PhotometricJitter
 from rcnnkit.data.augmentation.random_policy import GEOMETRY, RandomPolicy
 from rcnnkit.data.augmentation.rotation import RotateInFrame
 from rcnnkit.data.augmentation.scale_jitter import large_scale_jitter
 
+# (augmented image, a function that draws another one, random numbers) → (image, number of objects that it lost)
+Combination = Callable[[LabelledImage, Callable[[], LabelledImage], np.random.Generator], tuple[LabelledImage, int]]
+
 
 @dataclass(frozen=True, slots=True)
 class Policies:
     """Augmentations in order; whether one of them reads the objects' boxes; whether one changes the shape of what is
-    seen of an object, so that boxes have to be taken from the masks."""
+    seen of an object, so that boxes have to be taken from the masks; and what puts several augmented images together.
+    """
 
     augmentations: list[T.Augmentation]
     read_boxes: bool
     change_outlines: bool
+    combinations: list[Combination]
 
 
 def training_policies(cfg: CfgNode, given: Sequence[T.Augmentation]) -> Policies:
@@ -72,4 +82,18 @@ def training_policies(cfg: CfgNode, given: Sequence[T.Augmentation]) -> Policies
         [*first, *resized],
         read_boxes=own.OBJECT_CROP.PROB > 0,
         change_outlines=own.ROTATION.PROB > 0 or own.SCALE_JITTER.ENABLED or moves,
+        combinations=_combinations(cfg),
     )
+
+
+def _combinations(cfg: CfgNode) -> list[Combination]:
+    """Mosaic first: what is pasted lies upon the whole."""
+    own = cfg.RCNNKIT.AUGMENTATION
+    least = LeastLeft(own.MIN_LEFT_SHARE, own.MIN_LEFT_PIXELS)
+    chosen: list[Combination] = []
+    if own.MOSAIC.PROB > 0:
+        chosen.append(Mosaic(own.MOSAIC.PROB, center=own.MOSAIC.CENTER, fill=own.FILL, least=least))
+    paste = own.COPY_PASTE
+    if paste.PROB > 0:
+        chosen.append(CopyPaste(paste.PROB, max_objects=paste.MAX_OBJECTS, blend_sigma=paste.BLEND_SIGMA, least=least))
+    return chosen
