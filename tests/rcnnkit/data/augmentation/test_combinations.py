@@ -30,7 +30,7 @@ def records(tmp_path):
         width, side = 50 + 10 * number, 10 + 2 * number
         path = tmp_path / f"{value}.png"
         Image.fromarray(np.full((40, width, 3), value, dtype=np.uint8)).save(path)
-        corners = [4, 4, 4 + side, 4, 4 + side, 4 + side, 4, 4 + side]
+        corners = [4.0, 4.0, 4.0 + side, 4.0, 4.0 + side, 4.0 + side, 4.0, 4.0 + side]
         an_object = {
             "category_id": number,
             "bbox": [4, 4, side, side],
