@@ -21,6 +21,24 @@ def add_mask_head_config(cfg: CfgNode) -> None:
     head.QUALITY.FC_DIM = 1024
     # Factor of its loss, the mean squared error of the IoU (no unit, 0 or more).
     head.QUALITY.LOSS_WEIGHT = 1.0
+    # NAME BoundaryMaskHead, with POOLER_TYPE "": masks of 8 × POOLER_RESOLUTION, refined in three steps along their
+    # outline. Zhang et al., "RefineMask", CVPR 2021, arXiv 2104.08569. NUM_CONV, CONV_DIM (halved in each step) and NORM
+    # are those of the convolutions before the first mask.
+    head.BOUNDARY = CfgNode()
+    # The detail map: its channels, and its stride in pixels: that of the finest of ROI_HEADS.IN_FEATURES (4 of p2), a
+    # half or a quarter of it.
+    head.BOUNDARY.DETAIL_DIM = 64
+    head.BOUNDARY.DETAIL_STRIDE = 2
+    # Width of the band on each side of an outline where the next finer mask is learnt and taken, in cells of the coarser
+    # one (1 or more); 2 as in the paper.
+    head.BOUNDARY.BAND_WIDTH = 2
+    # Of the boxes that a step learns from, the most that the two finest masks learn from, drawn at random; 0: all. Time
+    # and memory grow with it.
+    head.BOUNDARY.MAX_FINE_ROIS = 64
+    # Factor of a dice loss (arXiv 1606.04797) beside the cross-entropy of the two coarser masks (no unit, 0 or more).
+    head.BOUNDARY.DICE_WEIGHT = 0.0
+    # Factor of all its losses, which are weighed 0.25, 0.5, 0.75 and 1 from coarse to fine as in the paper (0 or more).
+    head.BOUNDARY.LOSS_WEIGHT = 1.0
 
 
 def check_mask_head(cfg: CfgNode) -> None:

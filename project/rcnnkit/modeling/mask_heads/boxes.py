@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
@@ -25,14 +26,19 @@ def draw_boxes(features: Features, instances: list[Instances], most: int) -> tup
         most: 0: all.
     """
     counts = [len(per_image) for per_image in instances]
-    total = sum(counts)
-    if not most or total <= most:
+    if not most or sum(counts) <= most:
         return features, instances
-    kept = torch.zeros(total, dtype=torch.bool)
-    kept[torch.randperm(total)[:most]] = True
-    kept = kept.to(instances[0].gt_classes.device)
+    kept = drawn_rows(sum(counts), most).to(instances[0].gt_classes.device)
     drawn = [per_image[own] for per_image, own in zip(instances, kept.split(counts), strict=True)]
     return features[kept] if isinstance(features, torch.Tensor) else features, drawn
+
+
+def drawn_rows(total: int, most: int) -> torch.Tensor:
+    """(total,) bool: at most so many, drawn at random; 0: all."""
+    kept = torch.full((total,), not most or total <= most)
+    if not kept.all():
+        kept[torch.randperm(total)[:most]] = True
+    return kept
 
 
 def boxes_of(instances: list[Instances]) -> list[Boxes]:
@@ -43,6 +49,11 @@ def boxes_of(instances: list[Instances]) -> list[Boxes]:
 def classes_of(instances: list[Instances]) -> torch.Tensor:
     """(B,) int64: the predicted classes, or where there are none the true ones."""
     return torch.cat([p.pred_classes if p.has("pred_classes") else p.gt_classes for p in instances]).long()
+
+
+def rows_of(boxes: list[Boxes]) -> torch.Tensor:
+    """(B, 5), as RoIAlign reads them: number of the image, box."""
+    return torch.cat([F.pad(own.tensor, (1, 0), value=float(image)) for image, own in enumerate(boxes)])
 
 
 def build_box_pooler(cfg: Any, input_shape: dict[str, ShapeSpec], side: int) -> ROIPooler:

@@ -1,0 +1,123 @@
+"""The modules of a mask head that refines its masks from coarse to fine.
+
+Shape letters: N images, B boxes of the whole batch, C channels, D of the detail map, K classes, S side of a mask.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from fvcore.nn.weight_init import c2_msra_fill
+from torch import nn
+
+from detectron2.layers import Conv2d, ROIAlign, get_norm
+
+
+def convolution(own: int, channels: int, norm: str) -> Conv2d:
+    layer = Conv2d(
+        own, channels, 3, padding=1, bias=not norm, norm=get_norm(norm, channels) if norm else None, activation=F.relu
+    )
+    c2_msra_fill(layer)
+    return layer
+
+
+class DetailBranch(nn.Module):
+    """Convolutions over the finest map of the whole image, and its enlargement to a smaller stride."""
+
+    def __init__(self, own: int, channels: int, doublings: int, norm: str):
+        """
+        Args:
+            own: channels of the map.
+            channels: C.
+            doublings: of height and width.
+            norm: of the convolutions but the last.
+        """
+        super().__init__()
+        layers: list[nn.Module] = [convolution(own, own, norm)]
+        for _ in range(doublings):
+            layers += [convolution(own, 4 * channels, norm), nn.PixelShuffle(2)]
+            own = channels
+        layers.append(convolution(own, channels, ""))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C', H, W) → (N, C, 2^doublings H, 2^doublings W)."""
+        return self.layers(x)
+
+
+class OwnClassLogits(nn.Module):
+    """A 1 × 1 convolution to one mask for each class, of which only that of the box's class is computed."""
+
+    def __init__(self, channels: int, num_classes: int):
+        """
+        Args:
+            channels: C.
+            num_classes: K; 1: a mask for whatever class.
+        """
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_classes, channels))
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+        nn.init.normal_(self.weight, std=0.001)
+
+    def forward(self, x: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            x: (B, C, S, S).
+            classes: (B,) int64.
+
+        Returns:
+            (B, S, S), at least float32.
+        """
+        rows = classes if len(self.bias) > 1 else torch.zeros_like(classes)
+        logits = torch.baddbmm(self.bias[rows][:, None, None], self.weight[rows][:, None], x.flatten(2))
+        return logits.reshape(len(x), *x.shape[2:]).float()
+
+
+class RefiningStage(nn.Module):
+    """Doubles the side of a mask: what the stage before knows, the details of the place and the mask so far are fused.
+
+    The fusing 1 × 1 convolution is linear, as are pooling and enlarging, so that it is computed for each of the three
+    where they are smallest: the features before they are enlarged, the details before they are pooled.
+    """
+
+    def __init__(self, own: int, detail: int, channels: int, *, stride: float, side: int, num_classes: int, norm: str):
+        """
+        Args:
+            own: channels of the stage before.
+            detail: channels of the detail map.
+            channels: C.
+            stride: of the detail map, pixels.
+            side: S.
+            num_classes: K.
+            norm: of the convolution.
+        """
+        super().__init__()
+        self.reduce = nn.Conv2d(own, channels, 1)
+        self.detail = nn.Conv2d(detail, channels, 1, bias=False)
+        self.mask = nn.Parameter(torch.zeros(channels))
+        for layer in (self.reduce, self.detail):
+            c2_msra_fill(layer)
+        self.pooler = ROIAlign((side, side), 1 / stride, 0, aligned=True)
+        self.fuse = convolution(channels, channels, norm)
+        self.logits = OwnClassLogits(channels, num_classes)
+
+    def forward(
+        self, x: torch.Tensor, logits: torch.Tensor, detail: torch.Tensor, rois: torch.Tensor, classes: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Args:
+            x: (B, C', S/2, S/2) of the stage before.
+            logits: (B, S/2, S/2) of the stage before.
+            detail: (N, D, H, W).
+            rois: (B, 5): number of the image, box in pixels.
+            classes: (B,) int64.
+
+        Returns:
+            (B, C, S, S), and logits (B, S, S), at least float32.
+        """
+        mask = logits.sigmoid()[:, None] * 2 - 1
+        x = self.reduce(x) + mask * self.mask[:, None, None]
+        both = F.interpolate(torch.cat([x, logits[:, None]], 1), scale_factor=2.0, mode="bilinear", align_corners=False)
+        x = F.relu(both[:, :-1] + self.pooler(self.detail(detail), rois))
+        x = self.fuse(x)
+        return x, both[:, -1] + self.logits(x, classes)
