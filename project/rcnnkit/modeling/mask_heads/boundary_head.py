@@ -180,7 +180,8 @@ class BoundaryMaskHead(nn.Module):
         places = boxes_of(instances)
         return BoxesOfMaps(
             instances,
-            self.pooler([x[name] for name in self.in_features], places),
+            # on a CPU the narrow convolutions over large masks take a third of the time in this layout
+            self.pooler([x[name] for name in self.in_features], places).contiguous(memory_format=torch.channels_last),
             self.detail(x[self.in_features[0]]),
             rows_of(places),
             classes_of(instances),

@@ -21,6 +21,42 @@ def convolution(own: int, channels: int, norm: str) -> Conv2d:
     return layer
 
 
+def enlarged(x: torch.Tensor) -> torch.Tensor:
+    """(B, C, S, S) → (B, C, 2 S, 2 S), bilinear."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def pool_cells(x: torch.Tensor, rois: torch.Tensor, pooler: ROIAlign) -> torch.Tensor:
+    """RoIAlign with as many samples for a cell as it covers pixels of the map; (B, C, S, S), channels last in memory.
+
+    On a CPU, where no cell covers more than one pixel, so that its value is that of the map at its centre, sampling
+    these points takes a quarter of the time of RoIAlign and its gradient.
+
+    Args:
+        x: (N, C, H, W).
+        rois: (B, 5): number of the image, box in pixels; the images in order, the boxes in their image.
+        pooler: aligned.
+    """
+    side, scale = pooler.output_size[0], pooler.spatial_scale
+    sizes = (rois[:, 3:] - rois[:, 1:3]) * scale
+    if x.device.type != "cpu" or not len(rois) or bool((sizes > side).any()):
+        return pooler(x, rois).contiguous(memory_format=torch.channels_last)
+    height, width = x.shape[-2:]
+    middles = (torch.arange(side, device=x.device) + 0.5) / side
+    # grid_sample's frame: the map reaches from -1 to 1
+    columns = (rois[:, 1:2] * scale + sizes[:, :1] * middles) * (2 / width) - 1
+    rows = (rois[:, 2:3] * scale + sizes[:, 1:] * middles) * (2 / height) - 1
+    points = torch.stack([columns[:, None].expand(-1, side, -1), rows[:, :, None].expand(-1, -1, side)], dim=-1)
+    pieces = []
+    for number, own in enumerate(points.split(torch.bincount(rois[:, 0].long(), minlength=len(x)).tolist())):
+        if len(own):
+            piece = F.grid_sample(
+                x[number : number + 1], own.flatten(0, 1)[None].to(x.dtype), padding_mode="border", align_corners=False
+            )
+            pieces.append(piece.reshape(-1, len(own), side, side).permute(1, 2, 3, 0))
+    return torch.cat(pieces).permute(0, 3, 1, 2)
+
+
 class DetailBranch(nn.Module):
     """Convolutions over the finest map of the whole image, and its enlargement to a smaller stride."""
 
@@ -69,7 +105,10 @@ class OwnClassLogits(nn.Module):
             (B, S, S), at least float32.
         """
         rows = classes if len(self.bias) > 1 else torch.zeros_like(classes)
-        logits = torch.baddbmm(self.bias[rows][:, None, None], self.weight[rows][:, None], x.flatten(2))
+        # channels last is how x lies in memory: no copy
+        logits = torch.baddbmm(
+            self.bias[rows][:, None, None], x.permute(0, 2, 3, 1).flatten(1, 2), self.weight[rows][:, :, None]
+        )
         return logits.reshape(len(x), *x.shape[2:]).float()
 
 
@@ -116,8 +155,7 @@ class RefiningStage(nn.Module):
             (B, C, S, S), and logits (B, S, S), at least float32.
         """
         mask = logits.sigmoid()[:, None] * 2 - 1
-        x = self.reduce(x) + mask * self.mask[:, None, None]
-        both = F.interpolate(torch.cat([x, logits[:, None]], 1), scale_factor=2.0, mode="bilinear", align_corners=False)
-        x = F.relu(both[:, :-1] + self.pooler(self.detail(detail), rois))
+        x = enlarged(self.reduce(x) + (mask * self.mask[:, None, None]).to(x.dtype))
+        x = F.relu_(x + pool_cells(self.detail(detail), rois, self.pooler).to(x.dtype))
         x = self.fuse(x)
-        return x, both[:, -1] + self.logits(x, classes)
+        return x, enlarged(logits[:, None])[:, 0] + self.logits(x, classes)
