@@ -22,22 +22,24 @@ def add_mask_head_config(cfg: CfgNode) -> None:
     # Factor of its loss, the mean squared error of the IoU (no unit, 0 or more).
     head.QUALITY.LOSS_WEIGHT = 1.0
     # NAME BoundaryMaskHead, with POOLER_TYPE "": masks of 8 × POOLER_RESOLUTION, refined in three steps along their
-    # outline. Zhang et al., "RefineMask", CVPR 2021, arXiv 2104.08569. NUM_CONV, CONV_DIM (halved in each step) and NORM
-    # are those of the convolutions before the first mask.
+    # outline. Zhang et al., "RefineMask", CVPR 2021, arXiv 2104.08569. NUM_CONV, CONV_DIM (halved in each step) and
+    # NORM are those of the convolutions before the first mask.
     head.BOUNDARY = CfgNode()
     # The detail map: its channels, and its stride in pixels: that of the finest of ROI_HEADS.IN_FEATURES (4 of p2), a
     # half or a quarter of it.
     head.BOUNDARY.DETAIL_DIM = 64
     head.BOUNDARY.DETAIL_STRIDE = 2
-    # Width of the band on each side of an outline where the next finer mask is learnt and taken, in cells of the coarser
-    # one (1 or more); 2 as in the paper.
+    # Width of the band on each side of an outline where the next finer mask is learnt and taken, in cells of the
+    # coarser one (1 or more); 2 as in the paper.
     head.BOUNDARY.BAND_WIDTH = 2
     # Of the boxes that a step learns from, the most that the two finest masks learn from, drawn at random; 0: all. Time
     # and memory grow with it.
     head.BOUNDARY.MAX_FINE_ROIS = 64
-    # Factor of a dice loss (arXiv 1606.04797) beside the cross-entropy of the two coarser masks (no unit, 0 or more).
+    # Factor of a dice loss (Milletari et al., arXiv 1606.04797) beside the cross-entropy of the two coarser masks (no
+    # unit, 0 or more).
     head.BOUNDARY.DICE_WEIGHT = 0.0
-    # Factor of all its losses, which are weighed 0.25, 0.5, 0.75 and 1 from coarse to fine as in the paper (0 or more).
+    # Factor of its losses, which are weighed 0.25, 0.5, 0.75 and 1 from coarse to fine as the paper's authors do (no
+    # unit, 0 or more).
     head.BOUNDARY.LOSS_WEIGHT = 1.0
 
 
@@ -55,3 +57,29 @@ def check_mask_head(cfg: CfgNode) -> None:
     for key in ("NUM_CONV", "CONV_DIM", "FC_DIM"):
         if own[key] < 1:
             raise UserError(f"MODEL.ROI_MASK_HEAD.QUALITY.{key}: {own[key]}; give 1 or more")
+    if "BoundaryMaskHead" in (cfg.MODEL.ROI_MASK_HEAD.NAME, own.MASK_HEAD):
+        _check_boundary(cfg.MODEL.ROI_MASK_HEAD)
+
+
+def _check_boundary(head: CfgNode) -> None:
+    own, section = head.BOUNDARY, "MODEL.ROI_MASK_HEAD"
+    if head.POOLER_TYPE:
+        raise UserError(
+            f'{section}.POOLER_TYPE: {head.POOLER_TYPE!r}; BoundaryMaskHead pools its features itself: set it to ""'
+        )
+    for key, least in (("NUM_CONV", 1), ("POOLER_RESOLUTION", 1)):
+        if head[key] < least:
+            raise UserError(f"{section}.{key}: {head[key]}; BoundaryMaskHead needs {least} or more")
+    for key, least in (("DETAIL_DIM", 1), ("DETAIL_STRIDE", 1), ("BAND_WIDTH", 1), ("MAX_FINE_ROIS", 0)):
+        if own[key] < least:
+            raise UserError(f"{section}.BOUNDARY.{key}: {own[key]}; give {least} or more")
+    for key in ("DICE_WEIGHT", "LOSS_WEIGHT"):
+        if not 0 <= own[key] < float("inf"):
+            raise UserError(f"{section}.BOUNDARY.{key}: {own[key]}; give a factor of at least 0")
+    # CONV_DIM is halved three times; group norm has 32 groups, and is that of CONV_DIM / 2 and 4 DETAIL_DIM channels
+    for name, value, divisor in (
+        ("CONV_DIM", head.CONV_DIM, 64 if head.NORM == "GN" else 8),
+        ("BOUNDARY.DETAIL_DIM", own.DETAIL_DIM, 8 if head.NORM == "GN" else 1),
+    ):
+        if value < 1 or value % divisor:
+            raise UserError(f"{section}.{name}: {value}; with NORM {head.NORM!r} give a multiple of {divisor}")

@@ -25,7 +25,7 @@ from .boxes import boxes_of, build_box_pooler, classes_of, draw_boxes, drawn_row
 
 DOUBLINGS = 3  # from P to 8 P
 WHOLE_STAGES = 2  # the masks of P and 2 P are learnt whole, finer ones near the outline
-STAGE_WEIGHTS = (0.25, 0.5, 0.75, 1.0)  # of the stages' losses, section 3.3 of the paper
+STAGE_WEIGHTS = (0.25, 0.5, 0.75, 1.0)  # of the stages' losses, those of the paper's authors
 
 
 class BoxesOfMaps(NamedTuple):
@@ -212,14 +212,16 @@ class BoundaryMaskHead(nn.Module):
         coarse = torch.stack(
             [
                 weight * whole_loss(one, coarser(targets, one.shape[-1]), self.dice_weight)
-                for weight, one in zip(STAGE_WEIGHTS, logits)
+                for weight, one in zip(STAGE_WEIGHTS[:WHOLE_STAGES], logits, strict=True)
             ]
         )
         drawn = drawn_rows(len(targets), self.max_fine_boxes).to(features.device)
         chosen = boxes._replace(rows=boxes.rows[drawn], classes=boxes.classes[drawn])
         targets, before = targets[drawn], logits[-1][drawn]
         fine = []
-        for weight, finer in zip(STAGE_WEIGHTS[WHOLE_STAGES:], self._fine(features[drawn], before, chosen)):
+        for weight, finer in zip(
+            STAGE_WEIGHTS[WHOLE_STAGES:], self._fine(features[drawn], before, chosen), strict=True
+        ):
             band = refined_cells(before.detach().sigmoid(), coarser(targets, before.shape[-1]), self.band)
             fine.append(weight * band_loss(finer, coarser(targets, finer.shape[-1]), band))
             before = finer

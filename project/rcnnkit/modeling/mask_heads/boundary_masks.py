@@ -44,8 +44,7 @@ def coarser(targets: torch.Tensor, side: int) -> torch.Tensor:
 def boundary_band(masks: torch.Tensor, width: int) -> torch.Tensor:
     """The cells near the outline: those of which a square of 2 × width + 1 cells has cells of both kinds.
 
-    Outside of the grid is neither: an object that its box cuts has no outline there. The paper measures the distance by
-    its ℓ1 norm; the maximum norm costs a third.
+    Outside of the grid is neither: an object that its box cuts has no outline there.
 
     Args:
         masks: (B, S, S) probabilities; what is above 0.5 is mask.
@@ -73,7 +72,7 @@ def doubled(masks: torch.Tensor) -> torch.Tensor:
 def compose(masks: list[torch.Tensor], width: int) -> torch.Tensor:
     """One mask from those of all stages: near the outline of the coarser mask the finer one, elsewhere the coarser one.
 
-    Equation 2 of the paper.
+    Section 3.3 of the paper.
 
     Args:
         masks: of probabilities, coarsest first; each (B, S, S) has twice the side of the one before.
@@ -92,7 +91,7 @@ def whole_loss(logits: torch.Tensor, targets: torch.Tensor, dice_weight: float) 
     """Binary cross-entropy, the mean of all cells, and a dice loss, the mean of all boxes.
 
     Dice loss: Milletari et al., "V-Net", 3DV 2016, https://arxiv.org/abs/1606.04797, one minus the coefficient of its
-    equation for squares. A small or thin object counts as much as a large one in it.
+    equation with squares. A small or thin object counts as much as a large one in it.
 
     Args:
         logits: (B, S, S).
@@ -117,7 +116,7 @@ def dice_loss(masks: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def band_loss(logits: torch.Tensor, targets: torch.Tensor, band: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy in the band only, the mean of its cells: equation 4 of the paper.
+    """Binary cross-entropy in the band only, the mean of its cells (section 3.3 of the paper).
 
     Args:
         logits: (B, S, S).
@@ -134,7 +133,7 @@ def band_loss(logits: torch.Tensor, targets: torch.Tensor, band: torch.Tensor) -
 
 
 def refined_cells(masks: torch.Tensor, targets: torch.Tensor, width: int) -> torch.Tensor:
-    """Where the next stage learns: near the outline of a stage's mask or of its target (equation 3 of the paper).
+    """Where the next stage learns: near the outline of a stage's mask or of its target (section 3.3 of the paper).
 
     Args:
         masks: (B, S, S) probabilities.

@@ -5,6 +5,8 @@ Shape letters: N images, B boxes of the whole batch, C channels, D of the detail
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from fvcore.nn.weight_init import c2_msra_fill
@@ -19,6 +21,10 @@ def convolution(own: int, channels: int, norm: str) -> Conv2d:
     )
     c2_msra_fill(layer)
     return layer
+
+
+def at_least_float32(x: torch.Tensor) -> torch.Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def enlarged(x: torch.Tensor) -> torch.Tensor:
@@ -37,12 +43,14 @@ def pool_cells(x: torch.Tensor, rois: torch.Tensor, pooler: ROIAlign) -> torch.T
         rois: (B, 5): number of the image, box in pixels; the images in order, the boxes in their image.
         pooler: aligned.
     """
-    side, scale = pooler.output_size[0], pooler.spatial_scale
+    x = at_least_float32(x)
+    size: Any = pooler.output_size
+    side, scale = size[0], pooler.spatial_scale
     sizes = (rois[:, 3:] - rois[:, 1:3]) * scale
-    if x.device.type != "cpu" or not len(rois) or bool((sizes > side).any()):
+    if torch.jit.is_tracing() or x.device.type != "cpu" or not len(rois) or bool((sizes > side).any()):
         return pooler(x, rois).contiguous(memory_format=torch.channels_last)
     height, width = x.shape[-2:]
-    middles = (torch.arange(side, device=x.device) + 0.5) / side
+    middles = (torch.arange(side, device=rois.device, dtype=rois.dtype) + 0.5) / side
     # grid_sample's frame: the map reaches from -1 to 1
     columns = (rois[:, 1:2] * scale + sizes[:, :1] * middles) * (2 / width) - 1
     rows = (rois[:, 2:3] * scale + sizes[:, 1:] * middles) * (2 / height) - 1
@@ -109,7 +117,7 @@ class OwnClassLogits(nn.Module):
         logits = torch.baddbmm(
             self.bias[rows][:, None, None], x.permute(0, 2, 3, 1).flatten(1, 2), self.weight[rows][:, :, None]
         )
-        return logits.reshape(len(x), *x.shape[2:]).float()
+        return at_least_float32(logits.reshape(len(x), *x.shape[2:]))
 
 
 class RefiningStage(nn.Module):

@@ -21,7 +21,10 @@ def few_shapes(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "losses"), [("quality", ("loss_mask", "loss_mask_quality"))])
+@pytest.mark.parametrize(
+    ("name", "losses"),
+    [("quality", ("loss_mask", "loss_mask_quality")), ("boundary", ("loss_mask", "loss_mask_boundary"))],
+)
 def test_ten_steps_on_shapes(name, losses, few_shapes, tmp_path, repository, capfd):
     status = runs.run_here(
         [
