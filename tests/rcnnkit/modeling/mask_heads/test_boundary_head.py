@@ -33,14 +33,14 @@ def config(repository, *overrides):
     return small_rcnn.config(repository, *BOUNDARY, *overrides)
 
 
-def head(repository, *overrides):
-    shapes = {name: ShapeSpec(channels=8, stride=stride) for name, stride in STRIDES.items()}
+def head(repository, *overrides, channels=8):
+    shapes = {name: ShapeSpec(channels=channels, stride=stride) for name, stride in STRIDES.items()}
     return build_mask_head(config(repository, *overrides), shapes)
 
 
-def maps(images: int) -> dict[str, torch.Tensor]:
+def maps(images: int, channels: int = 8) -> dict[str, torch.Tensor]:
     height, width = small_rcnn.SIZE
-    return {name: torch.randn(images, 8, height // stride, width // stride) for name, stride in STRIDES.items()}
+    return {name: torch.randn(images, channels, height // stride, width // stride) for name, stride in STRIDES.items()}
 
 
 def sampled(count: int) -> Instances:
@@ -99,11 +99,8 @@ def test_the_detail_map_is_enlarged():
 def test_the_gradient_of_a_stage():
     stage = RefiningStage(4, 3, 2, stride=2, side=4, num_classes=2, norm="").double()
     options = {"dtype": torch.float64, "requires_grad": True}
-    x, logits, detail = (
-        torch.randn(2, 4, 2, 2, **options),
-        torch.randn(2, 2, 2, **options),
-        torch.randn(1, 3, 4, 4, **options),
-    )
+    x, logits = torch.randn(2, 4, 2, 2, **options), torch.randn(2, 2, 2, **options)
+    detail = torch.randn(1, 3, 4, 4, **options)
     rois = torch.tensor([[0.0, 1.0, 1.0, 5.0, 6.0], [0.0, 0.0, 2.0, 7.0, 8.0]], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda *inputs: stage(*inputs, rois, torch.tensor([0, 1])), (x, logits, detail))
 
@@ -120,12 +117,11 @@ def test_losses_reach_every_weight(repository, agnostic):
     assert own.stages[0].logits.bias.grad[classes].all()
 
 
-def test_a_batch_without_boxes_costs_nothing_and_reaches_every_weight(repository):
-    own = head(repository, HEAD + "NORM", "GN", HEAD + "CONV_DIM", 64, OWN + "DETAIL_DIM", 8)
-    own = own.train()
-    with torch.no_grad():
-        own.convolutions[0].norm.weight.fill_(1.0)
-    losses = own(maps(2), [sampled(0), sampled(0)])
+@pytest.mark.parametrize("norm", ["", "GN"])
+def test_a_batch_without_boxes_costs_nothing_and_reaches_every_weight(repository, norm):
+    sizes = (HEAD + "NORM", norm, HEAD + "CONV_DIM", 64, OWN + "DETAIL_DIM", 8)
+    own = head(repository, *sizes, channels=32).train()
+    losses = own(maps(2, 32), [sampled(0), sampled(0)])
     assert {name: loss.item() for name, loss in losses.items()} == dict.fromkeys(LOSSES, 0.0)
     sum(losses.values()).backward()
     assert all(p.grad is not None and not p.grad.any() for p in own.parameters())
