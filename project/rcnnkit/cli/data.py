@@ -30,4 +30,4 @@ def run(arguments: argparse.Namespace) -> int:
     module = importlib.import_module(module_name)
     parser = argparse.ArgumentParser(prog=f"rcnnkit data {arguments.data_command}", description=summary)
     module.add_arguments(parser)
-    return module.run(parser.parse_args(arguments.rest))
+    return module.run(parser.parse_intermixed_args(arguments.rest))

@@ -36,20 +36,38 @@ def label_tile(
         (height + 18 per caption, width, 3) uint8 BGR.
     """
     width, height = size
-    tile = np.full((height + _CAPTION * len(captions), width, 3), 255, np.uint8)
     try:
         picture = read_image(record["file_name"], "BGR")
     except (ImageError, OSError):
         picture = np.full((height, width, 3), 128, np.uint8)
         cv2.putText(picture, "cannot be read", (8, height // 2), _FONT, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
+    shown = fitted(picture, size)
+    if annotated:
+        shape = (shown.shape[1], shown.shape[0])
+        factors = (shape[0] / max(record["width"], 1), shape[1] / max(record["height"], 1))
+        names = [*written(classes), *(f"{name} (crowd)" for name in classes), *(f"{name} (ignore)" for name in classes)]
+        shown = draw_objects(shown, _objects(record, len(classes), factors, shape), names, scale=1)
+    return framed(shown, size, captions)
+
+
+def fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The picture (H, W, 3) as large as it fits into (width, height), its proportions kept."""
+    width, height = size
     factor = min(width / picture.shape[1], height / picture.shape[0])
     shape = (max(round(picture.shape[1] * factor), 1), max(round(picture.shape[0] * factor), 1))
-    shown = cv2.resize(picture, shape, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
-    if annotated:
-        factors = (shape[0] / max(record["width"], 1), shape[1] / max(record["height"], 1))
-        plain = classes if len(classes) > 1 else [""] * len(classes)  # the name of the only one would hide the objects
-        names = [*plain, *(f"{name} (crowd)" for name in classes), *(f"{name} (ignore)" for name in classes)]
-        shown = draw_objects(shown, _objects(record, len(classes), factors, shape), names, scale=1)
+    return cv2.resize(picture, shape, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
+
+
+def written(classes: Sequence[str]) -> list[str]:
+    """What stands beside an object; nothing where there is but one class, whose name would hide the objects."""
+    return list(classes) if len(classes) > 1 else [""] * len(classes)
+
+
+def framed(shown: np.ndarray, size: tuple[int, int], captions: Sequence[str]) -> np.ndarray:
+    """A picture in the middle of a place of (width, height) on white, with lines of text below."""
+    width, height = size
+    tile = np.full((height + _CAPTION * len(captions), width, 3), 255, np.uint8)
+    shape = (shown.shape[1], shown.shape[0])
     top, left = (height - shape[1]) // 2, (width - shape[0]) // 2
     tile[top : top + shape[1], left : left + shape[0]] = shown
     for line, text in enumerate(captions):
@@ -74,12 +92,20 @@ def _objects(record: dict, num_classes: int, factors: tuple[float, float], shape
         keypoints = None
         if points and len(points) % 3 == 0 and all(map(math.isfinite, points)):
             keypoints = np.clip(np.reshape(np.asarray(points, float), (-1, 3)) * (*factors, 1), -_FAR, _FAR)
-        mask = _mask(annotation.get("segmentation"), factors, shape)
+        mask = mask_at(annotation.get("segmentation"), factors, shape)
         objects.append(DrawnObject(category, (scaled[0], scaled[1], scaled[2], scaled[3]), None, mask, keypoints))
     return sorted(objects, key=lambda drawn: drawn.category < num_classes)  # crowds below
 
 
-def _mask(segmentation: list | dict | None, factors: tuple[float, float], shape: tuple[int, int]) -> np.ndarray | None:
+def mask_at(
+    segmentation: list | dict | None, factors: tuple[float, float], shape: tuple[int, int]
+) -> np.ndarray | None:
+    """(H, W) bool of the size `shape`, (width, height); None where the segmentation is none, or none that can be drawn.
+
+    Args:
+        segmentation: polygons or run lengths, as COCO has them.
+        factors: of x and y, by which polygons are enlarged; run lengths are stretched to the shape.
+    """
     width, height = shape
     if isinstance(segmentation, dict):
         try:
@@ -88,8 +114,7 @@ def _mask(segmentation: list | dict | None, factors: tuple[float, float], shape:
             decoded = mask_util.decode(segmentation)
         except (KeyError, TypeError, ValueError):
             return None
-        area = cv2.resize(decoded.astype(np.float32), shape, interpolation=cv2.INTER_AREA)
-        return area >= 0.5
+        return resized(decoded, shape)
     usable = []
     for polygon in segmentation or ():
         if len(polygon) >= 6 and len(polygon) % 2 == 0 and all(map(math.isfinite, polygon)):
@@ -98,3 +123,8 @@ def _mask(segmentation: list | dict | None, factors: tuple[float, float], shape:
     if not usable:
         return None
     return mask_util.decode(mask_util.merge(mask_util.frPyObjects(usable, height, width))).astype(bool)
+
+
+def resized(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A mask (H, W) at another size (width, height), bool: where at least half of a pixel is covered."""
+    return cv2.resize(mask.astype(np.float32), shape, interpolation=cv2.INTER_AREA) >= 0.5
