@@ -90,7 +90,8 @@ class Contestant:
                     with torch.no_grad():
                         own(features, [Instances(p.image_size, **p.get_fields()) for p in instances])
 
-        once()
+        with EventStorage(0):
+            once()
         return once
 
 
