@@ -59,7 +59,8 @@ def build_named_rows(cfg: CfgNode) -> list[NamedRows]:
         rows.append(NamedRows(r"roi_heads\.box_predictor\.bbox_pred" + end, per_name=4))
     rows.append(NamedRows(r"roi_heads\.mask_head\.quality\.iou" + end))
     if not mask.CLS_AGNOSTIC_MASK:
-        rows.append(NamedRows(r"roi_heads\.mask_head\.(mask_head\.)?predictor" + end))
+        # "logits" are those of BoundaryMaskHead and its stages
+        rows.append(NamedRows(r"roi_heads\.mask_head\.(mask_head\.)?(predictor|(stages\.\d+\.)?logits)" + end))
     head = r"roi_heads\.keypoint_head\."
     bins = 1 + 2 * keypoint.COORDINATE.BINS_PER_CELL
     return [

@@ -21,6 +21,8 @@ DATA = "fine_tuned_on"
 SPECIFIC = ("MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG", False)
 QUALITY = ("MODEL.ROI_MASK_HEAD.NAME", "MaskQualityHead", "MODEL.ROI_MASK_HEAD.QUALITY.CONV_DIM", 4,
            "MODEL.ROI_MASK_HEAD.QUALITY.FC_DIM", 8)  # fmt: skip
+BOUNDARY = ("MODEL.ROI_MASK_HEAD.NAME", "BoundaryMaskHead", "MODEL.ROI_MASK_HEAD.POOLER_TYPE", "",
+            "MODEL.ROI_MASK_HEAD.BOUNDARY.DETAIL_DIM", 4)  # fmt: skip
 # keys with rows of classes and of keypoints; per row's name: slices, and the dimension
 KINDS = {
     "Standard": (SPECIFIC, {"box_predictor.bbox_pred": 4, "mask_head.predictor": 1}, {"keypoint_head.score_lowres": 1}),
@@ -34,6 +36,11 @@ KINDS = {
         (*MULTI_TASK, *SPECIFIC, "MODEL.ROI_KEYPOINT_HEAD.NAME", "CoordinateKeypointHead"),
         {"box_predictor.bbox_pred": 4, "mask_head.predictor": 1},
         {"keypoint_head.classifiers.evidence": 9},
+    ),
+    "boundary": (
+        BOUNDARY,
+        {"mask_head.logits": 1, **{f"mask_head.stages.{number}.logits": 1 for number in range(3)}},
+        {"keypoint_head.score_lowres": 1},
     ),
 }
 
