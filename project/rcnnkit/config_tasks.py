@@ -1,10 +1,15 @@
 """Keys of MultiTaskRCNN: MODEL.META_ARCHITECTURE MultiTaskRCNN, MODEL.PROPOSAL_GENERATOR.NAME IgnoringRPN, and
 MODEL.ROI_HEADS.NAME TaskROIHeads or CascadeTaskROIHeads."""
 
+import logging
+
 from detectron2.config import CfgNode
 from rcnnkit.errors import UserError, nearest
 
 BALANCES = ("fixed", "uncertainty")
+# parts of Detectron2 that learn ignored regions as background, and what to take in their place
+UNAWARE = {"RPN": "IgnoringRPN", "StandardROIHeads": "TaskROIHeads", "CascadeROIHeads": "CascadeTaskROIHeads"}
+logger = logging.getLogger(__name__)
 
 
 def add_task_config(cfg: CfgNode) -> None:
@@ -25,11 +30,17 @@ def add_task_config(cfg: CfgNode) -> None:
 
 
 def check_task_config(cfg: CfgNode) -> None:
-    """Refuse values out of their range.
+    """Refuse values out of their range; warn of parts that undo what MultiTaskRCNN is for.
 
     Raises:
         UserError: with the key, the value and what to do.
     """
+    if cfg.MODEL.META_ARCHITECTURE == "MultiTaskRCNN":
+        for key in ("PROPOSAL_GENERATOR", "ROI_HEADS"):
+            name = cfg.MODEL[key].NAME
+            if name in UNAWARE:
+                text = "MODEL.%s.NAME: %s learns ignored regions and crowds as background; MultiTaskRCNN wants %s"
+                logger.warning(text, key, name, UNAWARE[name])
     own = cfg.RCNNKIT
     if own.TASK_BALANCE not in BALANCES:
         close = ", ".join(nearest(own.TASK_BALANCE, BALANCES))

@@ -5,6 +5,7 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.config import add_rcnnkit_config, validate_config
+from rcnnkit.config_tasks import check_task_config
 from rcnnkit.errors import UserError
 
 NAME = "config_check_train"
@@ -125,3 +126,16 @@ def test_class_losses_need_a_softmax_over_boxes(cfg, kind):
     cfg.MODEL.META_ARCHITECTURE = "ProposalNetwork"
     with pytest.raises(UserError, match="of a box head, which ProposalNetwork does not have"):
         validate_config(cfg)
+
+
+def test_parts_that_know_no_ignored_regions_are_told(caplog):
+    cfg = get_cfg()
+    add_rcnnkit_config(cfg)
+    cfg.MODEL.META_ARCHITECTURE = "MultiTaskRCNN"
+    check_task_config(cfg)
+    assert "PROPOSAL_GENERATOR.NAME: RPN" in caplog.text and "wants IgnoringRPN" in caplog.text
+    assert "wants CascadeTaskROIHeads" not in caplog.text and "ROI_HEADS.NAME: Res5ROIHeads" not in caplog.text
+    caplog.clear()
+    cfg.MODEL.PROPOSAL_GENERATOR.NAME, cfg.MODEL.ROI_HEADS.NAME = "IgnoringRPN", "CascadeROIHeads"
+    check_task_config(cfg)
+    assert "RPN" not in caplog.text and "wants CascadeTaskROIHeads" in caplog.text
