@@ -88,6 +88,19 @@ def objects(boxes, masks=None, keypoints=None) -> Instances:
     return found
 
 
+def sampled(count: int) -> Instances:
+    """Proposals of one image as a mask head gets them in training, each two pixels beside its object."""
+    instances = objects([[8.0, 8.0, 40.0, 40.0]] * count, [True] * count)
+    instances.proposal_boxes = Boxes(instances.gt_boxes.tensor + 2)
+    return instances
+
+
+def detected(count: int) -> Instances:
+    """Detections of one image as a mask head gets them in inference."""
+    boxes = Boxes(torch.tensor([[8.0, 8.0, 40.0, 40.0]] * count).reshape(-1, 4))
+    return Instances(SIZE, pred_boxes=boxes, pred_classes=torch.arange(count) % 3, scores=torch.full((count,), 0.5))
+
+
 def batch(*targets: Instances) -> list[dict]:
     """An image of noise for each."""
     random = torch.Generator().manual_seed(3)

@@ -7,13 +7,14 @@ from torchvision.ops import roi_align
 from detectron2.layers import ROIAlign, ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads.mask_head import build_mask_head
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
 from rcnnkit.config_masks import check_mask_head
 from rcnnkit.errors import UserError
 from rcnnkit.modeling.mask_heads.boundary_stages import DetailBranch, OwnClassLogits, RefiningStage, pool_cells
 from rcnnkit.modeling.partial_labels import learn_from_labels_only
 from tests.rcnnkit.modeling import small_rcnn
+from tests.rcnnkit.modeling.small_rcnn import detected, sampled
 
 HEAD = "MODEL.ROI_MASK_HEAD."
 OWN = HEAD + "BOUNDARY."
@@ -41,19 +42,6 @@ def head(repository, *overrides, channels=8):
 def maps(images: int, channels: int = 8) -> dict[str, torch.Tensor]:
     height, width = small_rcnn.SIZE
     return {name: torch.randn(images, channels, height // stride, width // stride) for name, stride in STRIDES.items()}
-
-
-def sampled(count: int) -> Instances:
-    instances = small_rcnn.objects([[8.0, 8.0, 40.0, 40.0]] * count, [True] * count)
-    instances.proposal_boxes = Boxes(instances.gt_boxes.tensor + 2)
-    return instances
-
-
-def detected(count: int) -> Instances:
-    boxes = Boxes(torch.tensor([[8.0, 8.0, 40.0, 40.0]] * count).reshape(-1, 4))
-    return Instances(
-        small_rcnn.SIZE, pred_boxes=boxes, pred_classes=torch.arange(count) % 3, scores=torch.full((count,), 0.5)
-    )
 
 
 @pytest.mark.parametrize("channels", [3, 16])

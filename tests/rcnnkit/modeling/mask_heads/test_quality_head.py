@@ -10,13 +10,13 @@ from detectron2.modeling import build_model
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY, BaseMaskRCNNHead
 from detectron2.modeling.roi_heads.mask_head import build_mask_head
-from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from rcnnkit.config_masks import check_mask_head
 from rcnnkit.errors import UserError
 from rcnnkit.modeling.mask_heads.quality_head import losses_and_masks
 from rcnnkit.modeling.partial_labels import learn_from_labels_only
 from tests.rcnnkit.modeling import small_rcnn
+from tests.rcnnkit.modeling.small_rcnn import detected, sampled
 
 OWN = "MODEL.ROI_MASK_HEAD.QUALITY."
 QUALITY = (
@@ -46,19 +46,6 @@ class SquareMapsHead(torch.nn.Module):
 
 def head(repository, *overrides):
     return build_mask_head(small_rcnn.config(repository, *QUALITY, *overrides), POOLED)
-
-
-def sampled(count: int) -> Instances:
-    instances = small_rcnn.objects([[8.0, 8.0, 40.0, 40.0]] * count, [True] * count)
-    instances.proposal_boxes = Boxes(instances.gt_boxes.tensor + 2)
-    return instances
-
-
-def detected(count: int) -> Instances:
-    boxes = Boxes(torch.tensor([[8.0, 8.0, 40.0, 40.0]] * count).reshape(-1, 4))
-    return Instances(
-        small_rcnn.SIZE, pred_boxes=boxes, pred_classes=torch.arange(count) % 3, scores=torch.full((count,), 0.5)
-    )
 
 
 @pytest.mark.parametrize("agnostic", [False, True])
