@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ class NamedRows:
         per_name: slices of each name.
         others: slices of no name behind them, as of the background.
         dim: the dimension.
+        repeated: all of this again and again, as for each anchor.
     """
 
     pattern: str
@@ -29,6 +30,7 @@ class NamedRows:
     per_name: int = 1
     others: int = 0
     dim: int = 0
+    repeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,11 @@ class RowChange:
 
 
 def build_named_rows(cfg: CfgNode) -> list[NamedRows]:
-    """The named rows of the RoI heads of a config; a head with such rows of its own is an entry here."""
+    """The named rows of the heads of a config; a head with such rows of its own is an entry here."""
     box, mask, keypoint = (cfg.MODEL[f"ROI_{name}_HEAD"] for name in ("BOX", "MASK", "KEYPOINT"))
     end = r"\.(weight|bias)"
     rows = [NamedRows(r"roi_heads\.box_predictor(\.\d+)?\.cls_score" + end, others=1)]
+    rows.append(NamedRows(r"head\.cls_score" + end, repeated=True))  # of RetinaNet
     if not box.CLS_AGNOSTIC_BBOX_REG:
         rows.append(NamedRows(r"roi_heads\.box_predictor\.bbox_pred" + end, per_name=4))
     rows.append(NamedRows(r"roi_heads\.mask_head\.quality\.iou" + end))
@@ -93,6 +96,12 @@ def carry_rows(
     if stored.dim() != initial.dim() or dim >= initial.dim():
         return None
     sizes = [rows.per_name * len(names) + rows.others for names in (old, new)]
+    if rows.repeated:
+        if stored.shape[dim] % sizes[0] or initial.shape[dim] % sizes[1]:
+            return None
+        apart = [tensor.unflatten(dim, (-1, size)) for tensor, size in zip((stored, initial), sizes, strict=True)]
+        carried = carry_rows(apart[0], apart[1], replace(rows, dim=dim + 1, repeated=False), old, new)
+        return None if carried is None else carried.flatten(dim, dim + 1)
     beside = [[side for axis, side in enumerate(tensor.shape) if axis != dim] for tensor in (stored, initial)]
     if [stored.shape[dim], initial.shape[dim]] != sizes or beside[0] != beside[1]:
         return None

@@ -23,6 +23,11 @@ QUALITY = ("MODEL.ROI_MASK_HEAD.NAME", "MaskQualityHead", "MODEL.ROI_MASK_HEAD.Q
            "MODEL.ROI_MASK_HEAD.QUALITY.FC_DIM", 8)  # fmt: skip
 BOUNDARY = ("MODEL.ROI_MASK_HEAD.NAME", "BoundaryMaskHead", "MODEL.ROI_MASK_HEAD.POOLER_TYPE", "",
             "MODEL.ROI_MASK_HEAD.BOUNDARY.DETAIL_DIM", 4)  # fmt: skip
+RETINANET = (
+    "MODEL.META_ARCHITECTURE", "RetinaNet", "MODEL.MASK_ON", False, "MODEL.KEYPOINT_ON", False,
+    "MODEL.RETINANET.IN_FEATURES", ["p3", "p4", "p5"], "MODEL.RETINANET.NUM_CLASSES", 3,
+    "MODEL.RETINANET.NUM_CONVS", 1, "MODEL.ANCHOR_GENERATOR.SIZES", [[8], [16], [32]],
+)  # fmt: skip
 # keys with rows of classes and of keypoints; per row's name: slices, and the dimension
 KINDS = {
     "Standard": (SPECIFIC, {"box_predictor.bbox_pred": 4, "mask_head.predictor": 1}, {"keypoint_head.score_lowres": 1}),
@@ -226,6 +231,22 @@ class TestAllowed:
         self.passes(cfg, path, "heads")
         for mode in ("classes", "none"):
             self.refused(cfg, path, mode, part, "set it to 'heads'")
+
+    def test_classes_of_retinanet(self, repository, tmp_path):
+        path = saved(repository, tmp_path, *RETINANET)
+        cfg = config(repository, ["nut", "bolt", "washer"], POINTS, *RETINANET)
+        self.passes(cfg, path, "heads", "classes")
+        self.refused(cfg, path, "none", "head.cls_score.weight", "set it to 'classes'")
+        model = build_model(cfg)
+        initial = model.head.cls_score.bias.detach().clone()
+        with torch.no_grad():
+            model.head.cls_score.bias.copy_(initial + 1)
+        build_fine_tuning_checkpointer(cfg, model).load(path, checkpointables=[])
+        stored = torch.load(path, weights_only=True)["model"]["head.cls_score.weight"]
+        kept, found = (tensor.unflatten(0, (-1, 3)) for tensor in (stored, model.head.cls_score.weight))
+        assert torch.equal(found[:, :2], kept[:, :2]) and not torch.equal(found[:, 2], kept[:, 2])
+        raised = initial.unflatten(0, (-1, 3)) + torch.tensor([0, 0, 1])  # only washer's are not the file's
+        assert torch.equal(model.head.cls_score.bias, raised.flatten())
 
     def test_the_backbone_never(self, repository, tmp_path):
         path = saved(repository, tmp_path)

@@ -76,3 +76,11 @@ def test_heads_without_classes_have_no_such_rows():
     cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG = cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK = True
     assert rows_of(boxes, build_named_rows(cfg)) is rows_of(masks, build_named_rows(cfg)) is None
     assert rows_of("roi_heads.box_predictor.1.cls_score.weight", build_named_rows(cfg)).others == 1
+
+
+def test_rows_of_every_anchor():
+    stored, initial = numbered(6), numbered(8, start=100)  # two anchors of three classes, of four
+    carried = carry_rows(stored, initial, NamedRows("", repeated=True), OLD, NEW)
+    assert carried.tolist() == [2, 101, 0, 103, 5, 105, 3, 107]
+    for shapes in ((6, 12), (7, 8), (6, 9)):  # another number of anchors, and none
+        assert carry_rows(*map(torch.zeros, shapes), NamedRows("", repeated=True), OLD, NEW) is None

@@ -201,8 +201,9 @@ class MaskQualityHead(nn.Module):
         return self.pooler([x[name] for name in self.in_features], boxes_of(instances))
 
     def _take_plain_weights(self, state: dict[str, Any], prefix: str, *_: Any) -> None:
-        """Let the weights of the mask head alone be found under its name here."""
+        """Let the weights of the mask head alone be found under its name here; those of another shape are left."""
+        own = self.mask_head.state_dict()
         for key in [key for key in state if key.startswith(prefix)]:
             rest = key[len(prefix) :]
-            if not rest.startswith(("mask_head.", "quality.", "pooler.")):
+            if rest in own and own[rest].shape == state[key].shape:
                 state[f"{prefix}mask_head.{rest}"] = state.pop(key)

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.postprocessing import detector_postprocess
@@ -167,3 +168,14 @@ def test_keys_out_of_range_are_refused(repository, overrides, message):
 def test_an_unknown_head_lists_near_names(repository):
     with pytest.raises(UserError, match="no mask head 'MaskRCNNConvHead'; nearest: MaskRCNNConvUpsampleHead"):
         head(repository, OWN + "MASK_HEAD", "MaskRCNNConvHead")
+
+
+def test_plain_weights_of_other_classes_leave_their_layer_as_it_is(repository, tmp_path):
+    plain = build_model(small_rcnn.config(repository, "MODEL.ROI_HEADS.NUM_CLASSES", 5))
+    DetectionCheckpointer(plain, str(tmp_path)).save("plain")
+    model = build_model(small_rcnn.config(repository, *QUALITY))
+    head = model.roi_heads.mask_head.mask_head
+    before = head.predictor.weight.detach().clone()
+    DetectionCheckpointer(model).load(str(tmp_path / "plain.pth"), checkpointables=[])
+    assert torch.equal(head.predictor.weight, before)
+    assert torch.equal(head.mask_fcn1.weight, plain.roi_heads.mask_head.mask_fcn1.weight)
