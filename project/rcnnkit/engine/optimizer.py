@@ -7,17 +7,36 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.solver import build_optimizer as build_sgd
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from rcnnkit.modeling.task_balance import UncertaintyBalance
 
 
 def build_optimizer(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
     """SGD as the engine builds it, or AdamW with the engine's parameter groups and gradient clipping.
 
     AdamW: https://arxiv.org/abs/1711.05101. Norm layers and biases have the weight decay that
-    SOLVER.WEIGHT_DECAY_NORM and SOLVER.WEIGHT_DECAY_BIAS give them.
+    SOLVER.WEIGHT_DECAY_NORM and SOLVER.WEIGHT_DECAY_BIAS give them; learnt weights of tasks have none, which would pull
+    them to 1.
 
     Raises:
         ValueError: an optimiser of another name.
     """
+    optimizer = _optimizer_of_groups(cfg, model)
+    balances = [module for module in model.modules() if isinstance(module, UncertaintyBalance)]
+    _leave_undecayed(optimizer, [parameter for balance in balances for parameter in balance.parameters()])
+    return optimizer
+
+
+def _leave_undecayed(optimizer: torch.optim.Optimizer, parameters: list[torch.nn.Parameter]) -> None:
+    """Take them out of their groups into like ones without weight decay."""
+    wanted = {id(parameter) for parameter in parameters}
+    for group in list(optimizer.param_groups):
+        own = [parameter for parameter in group["params"] if id(parameter) in wanted]
+        if own:
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) not in wanted]
+            optimizer.add_param_group({**group, "params": own, "weight_decay": 0.0})
+
+
+def _optimizer_of_groups(cfg: CfgNode, model: torch.nn.Module) -> torch.optim.Optimizer:
     name = cfg.RCNNKIT.OPTIMIZER.upper()
     if name == "SGD":
         return build_sgd(cfg, model)

@@ -6,6 +6,7 @@ import torch
 from detectron2.config import get_cfg
 from rcnnkit.config import add_rcnnkit_config
 from rcnnkit.engine.optimizer import build_optimizer
+from rcnnkit.modeling.task_balance import UncertaintyBalance
 
 
 @pytest.fixture
@@ -55,3 +56,20 @@ def test_unknown_name(cfg):
     cfg.RCNNKIT.OPTIMIZER = "LION"
     with pytest.raises(ValueError, match="'LION'"):
         build_optimizer(cfg, _model())
+
+
+@pytest.mark.parametrize("name", ["SGD", "ADAMW"])
+def test_learnt_weights_of_tasks_do_not_decay(cfg, name):
+    cfg.RCNNKIT.OPTIMIZER = name
+    cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY = 0.1, 0.5
+    model = _model()
+    model.add_module("balance", UncertaintyBalance(["rpn", "box"], {"box": 0.25}))
+    before = {key: parameter.item() for key, parameter in model.balance.named_parameters()}
+    optimizer = build_optimizer(cfg, model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    weight = model[0].weight.item()
+    optimizer.step()
+    assert {key: parameter.item() for key, parameter in model.balance.named_parameters()} == before
+    assert model[0].weight.item() == pytest.approx(weight * 0.95)
+    assert len({id(p) for group in optimizer.param_groups for p in group["params"]}) == len(list(model.parameters()))
