@@ -6,9 +6,9 @@ from rcnnkit.errors import UserError
 
 def add_mask_head_config(cfg: CfgNode) -> None:
     """Keys of rcnnkit's mask heads, of which MODEL.ROI_MASK_HEAD.NAME chooses one."""
-    # Most boxes that rcnnkit's mask heads learn from in a step of one process, drawn at random where there are more;
-    # 0: all. Their memory grows with it. The default is the most that Detectron2's usual two images can have.
-    cfg.RCNNKIT.MAX_MASK_ROIS = 256
+    # Most boxes that TaskROIHeads with any mask head, or rcnnkit's mask heads with any RoI heads, learn masks from in a
+    # step of one process, drawn at random where there are more; 0: all, as Detectron2. Memory grows with it.
+    cfg.RCNNKIT.MAX_MASK_ROIS = 0
     head = cfg.MODEL.ROI_MASK_HEAD
     # NAME MaskQualityHead: predicts the IoU of each mask beside any other mask head. Huang et al., "Mask Scoring
     # R-CNN", CVPR 2019, arXiv 1903.00241; the sizes of its section 4.2.
@@ -26,14 +26,14 @@ def add_mask_head_config(cfg: CfgNode) -> None:
     # NORM are those of the convolutions before the first mask.
     head.BOUNDARY = CfgNode()
     # The detail map: its channels, and its stride in pixels: that of the finest of ROI_HEADS.IN_FEATURES (4 of p2), a
-    # half or a quarter of it.
+    # half or a quarter of it; our own.
     head.BOUNDARY.DETAIL_DIM = 64
     head.BOUNDARY.DETAIL_STRIDE = 2
     # Width of the band on each side of an outline where the next finer mask is learnt and taken, in cells of the
     # coarser one (1 or more); 2 as in the paper.
     head.BOUNDARY.BAND_WIDTH = 2
     # Of the boxes that a step learns from, the most that the two finest masks learn from, drawn at random; 0: all. Time
-    # and memory grow with it.
+    # and memory grow with it; our own.
     head.BOUNDARY.MAX_FINE_ROIS = 64
     # Factor of a dice loss (Milletari et al., arXiv 1606.04797) beside the cross-entropy of the two coarser masks (no
     # unit, 0 or more).
@@ -57,6 +57,8 @@ def check_mask_head(cfg: CfgNode) -> None:
     for key in ("NUM_CONV", "CONV_DIM", "FC_DIM"):
         if own[key] < 1:
             raise UserError(f"MODEL.ROI_MASK_HEAD.QUALITY.{key}: {own[key]}; give 1 or more")
+    if not 0 <= own.LOSS_WEIGHT < float("inf"):
+        raise UserError(f"MODEL.ROI_MASK_HEAD.QUALITY.LOSS_WEIGHT: {own.LOSS_WEIGHT}; give a factor of at least 0")
     if "BoundaryMaskHead" in (cfg.MODEL.ROI_MASK_HEAD.NAME, own.MASK_HEAD):
         _check_boundary(cfg.MODEL.ROI_MASK_HEAD)
 

@@ -8,7 +8,12 @@ from rcnnkit.errors import UserError, nearest
 
 BALANCES = ("fixed", "uncertainty")
 # parts of Detectron2 that learn ignored regions as background, and what to take in their place
-UNAWARE = {"RPN": "IgnoringRPN", "StandardROIHeads": "TaskROIHeads", "CascadeROIHeads": "CascadeTaskROIHeads"}
+UNAWARE = {
+    "RPN": "IgnoringRPN",
+    "StandardROIHeads": "TaskROIHeads",
+    "Res5ROIHeads": "TaskROIHeads",
+    "CascadeROIHeads": "CascadeTaskROIHeads",
+}
 logger = logging.getLogger(__name__)
 
 
@@ -35,20 +40,47 @@ def check_task_config(cfg: CfgNode) -> None:
     Raises:
         UserError: with the key, the value and what to do.
     """
-    if cfg.MODEL.META_ARCHITECTURE == "MultiTaskRCNN":
-        for key in ("PROPOSAL_GENERATOR", "ROI_HEADS"):
-            name = cfg.MODEL[key].NAME
-            if name in UNAWARE:
-                text = "MODEL.%s.NAME: %s learns ignored regions and crowds as background; MultiTaskRCNN wants %s"
-                logger.warning(text, key, name, UNAWARE[name])
     own = cfg.RCNNKIT
+    _warn_of_strangers(cfg)
     if own.TASK_BALANCE not in BALANCES:
         close = ", ".join(nearest(own.TASK_BALANCE, BALANCES))
         raise UserError(f"RCNNKIT.TASK_BALANCE: {own.TASK_BALANCE!r} is unknown; nearest: {close}")
     if not own.IGNORE_IOA > 0:
         raise UserError(f"RCNNKIT.IGNORE_IOA: {own.IGNORE_IOA}; give a share of the area above 0")
     for entry in own.TASK_WEIGHTS:
-        if len(entry) != 2 or not isinstance(entry[1], int | float) or not 0 <= entry[1] < float("inf"):
+        if not _is_weight(entry):
             raise UserError(f"RCNNKIT.TASK_WEIGHTS: {entry}; give pairs of a task and a weight of at least 0")
         if entry[1] == 0 and own.TASK_BALANCE == "uncertainty":
             raise UserError(f"RCNNKIT.TASK_WEIGHTS: {entry}; a weight that is learnt begins above 0")
+    if own.TASK_BALANCE != "fixed" or own.TASK_WEIGHTS:
+        key = "TASK_WEIGHTS" if own.TASK_BALANCE == "fixed" else "TASK_BALANCE"
+        if cfg.MODEL.META_ARCHITECTURE != "MultiTaskRCNN":
+            name = cfg.MODEL.META_ARCHITECTURE
+            raise UserError(f"RCNNKIT.{key}: {name} weighs no tasks; set MODEL.META_ARCHITECTURE to MultiTaskRCNN")
+        heads = cfg.MODEL.ROI_HEADS.NAME
+        if heads in UNAWARE:
+            raise UserError(
+                f"RCNNKIT.{key}: {heads} tells no tasks apart; set MODEL.ROI_HEADS.NAME to {UNAWARE[heads]}"
+            )
+
+
+def _is_weight(entry: object) -> bool:
+    if not isinstance(entry, list | tuple) or len(entry) != 2 or not isinstance(entry[0], str):
+        return False
+    weight = entry[1]
+    return isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight < float("inf")
+
+
+def _warn_of_strangers(cfg: CfgNode) -> None:
+    """Ignored regions reach their parts only where all are rcnnkit's."""
+    names = {f"MODEL.{key}.NAME": cfg.MODEL[key].NAME for key in ("PROPOSAL_GENERATOR", "ROI_HEADS")}
+    if cfg.MODEL.META_ARCHITECTURE == "MultiTaskRCNN":
+        for key, name in names.items():
+            if name in UNAWARE:
+                text = "%s: %s learns ignored regions and crowds as background; MultiTaskRCNN wants %s"
+                logger.warning(text, key, name, UNAWARE[name])
+        return
+    for key, name in names.items():
+        if name in UNAWARE.values():
+            text = "%s: %s gets no ignored regions from %s; they are handed on by MODEL.META_ARCHITECTURE MultiTaskRCNN"
+            logger.warning(text, key, name, cfg.MODEL.META_ARCHITECTURE)

@@ -1,10 +1,14 @@
 """The plug-in's keys and the checks a config passes before anything is built."""
 
+import re
+
 import pytest
 
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from rcnnkit.config import add_rcnnkit_config, validate_config
+from rcnnkit.config_keypoints import check_keypoint_head
+from rcnnkit.config_masks import check_mask_head
 from rcnnkit.config_tasks import check_task_config
 from rcnnkit.errors import UserError
 
@@ -43,6 +47,10 @@ def test_defaults(cfg):
         ("RCNNKIT.IGNORE_IOA", 0.0, r"RCNNKIT\.IGNORE_IOA: 0\.0; give a share"),
         ("RCNNKIT.TASK_WEIGHTS", [["mask", -1.0]], r"RCNNKIT\.TASK_WEIGHTS: .*'mask', -1\.0.*at least 0"),
         ("RCNNKIT.TASK_WEIGHTS", [["mask"]], r"RCNNKIT\.TASK_WEIGHTS: .*give pairs"),
+        ("RCNNKIT.TASK_WEIGHTS", [3], r"RCNNKIT\.TASK_WEIGHTS: 3; give pairs"),
+        ("RCNNKIT.TASK_WEIGHTS", [["mask", True]], r"RCNNKIT\.TASK_WEIGHTS: .*give pairs"),
+        ("RCNNKIT.TASK_WEIGHTS", [["mask", 2.0]], r"RCNNKIT\.TASK_WEIGHTS: GeneralizedRCNN .* to MultiTaskRCNN"),
+        ("RCNNKIT.TASK_BALANCE", "uncertainty", r"RCNNKIT\.TASK_BALANCE: GeneralizedRCNN .* to MultiTaskRCNN"),
         (
             "RCNNKIT.WEIGHTS_MISMATCH",
             "all",
@@ -71,6 +79,7 @@ def test_refused_with_key_value_and_advice(cfg, key, value, message):
 
 def test_a_learnt_weight_begins_above_0(cfg):
     cfg.RCNNKIT.TASK_WEIGHTS = [["mask", 0]]
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ROI_HEADS.NAME = "MultiTaskRCNN", "TaskROIHeads"
     validate_config(cfg)
     cfg.RCNNKIT.TASK_BALANCE = "uncertainty"
     with pytest.raises(UserError, match=r"TASK_WEIGHTS: \['mask', 0\]; a weight that is learnt begins above 0"):
@@ -134,8 +143,57 @@ def test_parts_that_know_no_ignored_regions_are_told(caplog):
     cfg.MODEL.META_ARCHITECTURE = "MultiTaskRCNN"
     check_task_config(cfg)
     assert "PROPOSAL_GENERATOR.NAME: RPN" in caplog.text and "wants IgnoringRPN" in caplog.text
-    assert "wants CascadeTaskROIHeads" not in caplog.text and "ROI_HEADS.NAME: Res5ROIHeads" not in caplog.text
+    assert "ROI_HEADS.NAME: Res5ROIHeads" in caplog.text and "wants TaskROIHeads" in caplog.text
     caplog.clear()
     cfg.MODEL.PROPOSAL_GENERATOR.NAME, cfg.MODEL.ROI_HEADS.NAME = "IgnoringRPN", "CascadeROIHeads"
     check_task_config(cfg)
     assert "RPN" not in caplog.text and "wants CascadeTaskROIHeads" in caplog.text
+
+
+def test_parts_that_get_no_ignored_regions_are_told(caplog):
+    cfg = get_cfg()
+    add_rcnnkit_config(cfg)
+    check_task_config(cfg)
+    assert not caplog.text
+    cfg.MODEL.ROI_HEADS.NAME = "TaskROIHeads"
+    check_task_config(cfg)
+    assert "MODEL.ROI_HEADS.NAME: TaskROIHeads gets no ignored regions from GeneralizedRCNN" in caplog.text
+
+
+def test_weights_of_tasks_need_heads_that_tell_them_apart(cfg):
+    cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.ROI_HEADS.NAME = "MultiTaskRCNN", "StandardROIHeads"
+    cfg.RCNNKIT.TASK_WEIGHTS = [["box", 0.0]]
+    with pytest.raises(UserError, match=r"TASK_WEIGHTS: StandardROIHeads tells no tasks apart; .* to TaskROIHeads"):
+        validate_config(cfg)
+
+
+@pytest.mark.parametrize(
+    "head, section, least, most",
+    [("SubpixelKeypointHead", "SUBPIXEL", 8.6, 8.7), ("CoordinateKeypointHead", "COORDINATE", 18.0, 18.1)],
+)
+def test_a_peak_that_does_not_fit_into_the_map(cfg, head, section, least, most):
+    """A window of 2 ceil(1.5 σ) + 1 positions, 28 cells or 56 bins."""
+    own = cfg.MODEL.ROI_KEYPOINT_HEAD
+    own.NAME, own[section].SIGMA = head, least
+    check_keypoint_head(cfg)
+    own[section].SIGMA = most
+    with pytest.raises(UserError, match=rf"{section}\.SIGMA: {most} needs a window of \d+ positions, and a side has"):
+        check_keypoint_head(cfg)
+    own.NAME = "KRCNNConvDeconvUpsampleHead"
+    check_keypoint_head(cfg)
+
+
+@pytest.mark.parametrize(
+    "check, key, value, advice",
+    [
+        (check_keypoint_head, "MODEL.ROI_KEYPOINT_HEAD.COORDINATE.CONV_DIM", 0, "give 1 or more"),
+        (check_keypoint_head, "MODEL.ROI_KEYPOINT_HEAD.COORDINATE.NUM_CONV", -1, "give 0 or more"),
+        (check_keypoint_head, "MODEL.ROI_KEYPOINT_HEAD.SUBPIXEL.VISIBILITY_LOSS_WEIGHT", -1.0, "give a factor"),
+        (check_mask_head, "MODEL.ROI_MASK_HEAD.QUALITY.LOSS_WEIGHT", -1.0, "give a factor"),
+    ],
+)
+def test_numbers_of_heads(cfg, check, key, value, advice):
+    check(cfg)
+    cfg.merge_from_list([key, value])
+    with pytest.raises(UserError, match=rf"{re.escape(key)}: {value}; {advice}"):
+        check(cfg)

@@ -102,5 +102,6 @@ def build_task_balance(cfg, tasks: Sequence[str]) -> nn.Module:
     weights = {task: float(weight) for task, weight in cfg.RCNNKIT.TASK_WEIGHTS}
     for task in weights:
         if task not in tasks:
-            raise UserError(f"RCNNKIT.TASK_WEIGHTS: the model has no task {task!r}; nearest: {nearest(task, tasks)}")
+            close = ", ".join(nearest(task, tasks))
+            raise UserError(f"RCNNKIT.TASK_WEIGHTS: the model has no task {task!r}; nearest: {close}")
     return KINDS[cfg.RCNNKIT.TASK_BALANCE](tasks, weights)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from rcnnkit.modeling.keypoint_heads.labels import at_least_float32
+from rcnnkit.modeling.precision import at_least_float32
 
 
 def class_balanced_weights(counts: torch.Tensor, beta: float) -> torch.Tensor:
@@ -66,7 +66,7 @@ def seesaw_log_factors(
     Args:
         logits: (R, K + 1); no gradient goes through the factors.
         classes: (R,) int64, 0 to K.
-        counts: (K,) objects of each class seen so far; below 1 counts as 1.
+        counts: (K,) boxes of each class drawn so far; below 1 counts as 1.
         mitigation_power: p, 0 or more.
         compensation_power: q, 0 or more.
 

@@ -44,7 +44,7 @@ class ClassBalancedLoss(nn.Module):
 
 
 class SeesawLoss(nn.Module):
-    """See `seesaw_log_factors`; counts the objects of each class that training has seen, those of this call included.
+    """See `seesaw_log_factors`; counts the boxes of each class that training has drawn, those of this call included.
 
     The counts are in checkpoints, so that a resumed training goes on with them; processes that train together have the
     same. In evaluation mode nothing is counted.

@@ -18,9 +18,10 @@ from detectron2.config import configurable
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from detectron2.modeling.roi_heads import ROI_KEYPOINT_HEAD_REGISTRY, BaseKeypointRCNNHead
 from detectron2.structures import Instances
+from rcnnkit.modeling.precision import at_least_float32
 
 from .coordinates import coordinate_loss, decode_bins
-from .labels import at_least_float32, class_points, keypoint_labels, set_keypoints
+from .labels import class_points, keypoint_labels, set_keypoints
 
 
 class AxisClassifiers(nn.Module):

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import torch
 
-from .labels import at_least_float32
+from rcnnkit.modeling.precision import at_least_float32
+
 from .peaks import peak_1d
 
 

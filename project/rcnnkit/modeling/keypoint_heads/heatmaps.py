@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import torch
 
+from rcnnkit.modeling.precision import at_least_float32
+
 from .coordinates import divergence, gaussian_bins
-from .labels import at_least_float32
 from .peaks import peak_2d
 
 

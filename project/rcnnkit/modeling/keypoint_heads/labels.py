@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from detectron2.structures import Instances
+from rcnnkit.modeling.precision import at_least_float32
 
 HIDDEN, VISIBLE = 1, 2  # COCO's v; 0: not labelled
 
@@ -150,8 +151,3 @@ def set_keypoints(
         located = in_boxes(places, per_image.pred_boxes.tensor.to(places))
         per_image.pred_keypoints = torch.cat([located, (scores[first:last] * owned)[..., None]], dim=2)
         first = last
-
-
-def at_least_float32(values: torch.Tensor) -> torch.Tensor:
-    """Half precision as float32: logarithms of probabilities need it."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

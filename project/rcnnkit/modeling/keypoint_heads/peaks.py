@@ -27,6 +27,11 @@ def window_radius(sigma: float) -> int:
     return max(2, math.ceil(1.5 * sigma))
 
 
+def window_size(sigma: float) -> int:
+    """2 R + 1: the fewest positions that a map may have."""
+    return 2 * window_radius(sigma) + 1
+
+
 def peak_1d(logits: torch.Tensor, sigma: float) -> torch.Tensor:
     """The top of each 1-D map.
 
@@ -38,12 +43,12 @@ def peak_1d(logits: torch.Tensor, sigma: float) -> torch.Tensor:
         (N,) position, the first is 0; −0.5 … L − 0.5. That of the maximum where the logits have no top around it.
     """
     length, radius = logits.shape[1], window_radius(sigma)
-    _check_size(length, radius)
+    _check_size(length, sigma)
     highest = logits.argmax(dim=1)
     centre = highest.clamp(radius, length - 1 - radius)
     offsets = torch.arange(-radius, radius + 1, device=logits.device)
     window = _below_highest(logits.gather(1, centre[:, None] + offsets))
-    slope, curvature = (window @ _fit_1d(radius, sigma).to(window)).unbind(dim=1)
+    slope, curvature = _derivatives(window, _fit_1d(radius, sigma)).unbind(dim=1)
     has_top = curvature < 0
     top = centre - slope / torch.where(has_top, curvature, -1.0)
     return _near(torch.where(has_top, top, highest.to(top)), highest, length)
@@ -62,7 +67,7 @@ def peak_2d(logits: torch.Tensor, sigma: float) -> torch.Tensor:
     """
     height, width = logits.shape[1:]
     radius = window_radius(sigma)
-    _check_size(min(height, width), radius)
+    _check_size(min(height, width), sigma)
     flat = logits.flatten(1)
     highest = flat.argmax(dim=1)
     column, row = highest % width, torch.div(highest, width, rounding_mode="floor")
@@ -70,7 +75,7 @@ def peak_2d(logits: torch.Tensor, sigma: float) -> torch.Tensor:
     offsets = torch.arange(-radius, radius + 1, device=logits.device)
     cells = (offsets[:, None] * width + offsets[None, :]).flatten()
     window = _below_highest(flat.gather(1, (centre_y * width + centre_x)[:, None] + cells))
-    gx, gy, hxx, hyy, hxy = (window @ _fit_2d(radius, sigma).to(window)).unbind(dim=1)
+    gx, gy, hxx, hyy, hxy = _derivatives(window, _fit_2d(radius, sigma)).unbind(dim=1)
     determinant = hxx * hyy - hxy * hxy
     has_top = (hxx < 0) & (determinant > 0)
     divisor = torch.where(has_top, determinant, 1.0)
@@ -85,15 +90,20 @@ def _below_highest(window: torch.Tensor) -> torch.Tensor:
     return window - window.amax(dim=1, keepdim=True)
 
 
+def _derivatives(window: torch.Tensor, fit: torch.Tensor) -> torch.Tensor:
+    """(N, values) by (values, terms) → (N, terms). Autocast would do a matrix product in half precision."""
+    return torch.stack([(window * column).sum(dim=1) for column in fit.to(window).T], dim=1)
+
+
 def _near(top: torch.Tensor, highest: torch.Tensor, length: int) -> torch.Tensor:
     """The top held beside the maximum and inside the map."""
     return (highest + (top - highest).clamp(-MAX_SHIFT, MAX_SHIFT)).clamp(-0.5, length - 0.5)
 
 
-def _check_size(length: int, radius: int) -> None:
-    if length < 2 * radius + 1:
+def _check_size(length: int, sigma: float) -> None:
+    if length < window_size(sigma):
         raise ValueError(
-            f"a map of {length} positions is too small for a window of {2 * radius + 1}: make sigma smaller or the "
+            f"a map of {length} positions is too small for a window of {window_size(sigma)}: make sigma smaller or the "
             "resolution of the keypoint pooler larger"
         )
 

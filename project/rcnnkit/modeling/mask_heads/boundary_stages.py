@@ -13,18 +13,16 @@ from fvcore.nn.weight_init import c2_msra_fill
 from torch import nn
 
 from detectron2.layers import Conv2d, ROIAlign, get_norm
+from rcnnkit.modeling.precision import at_least_float32
 
 
 def convolution(own: int, channels: int, norm: str) -> Conv2d:
+    """3 × 3 convolution with ReLU, (B, own, S, S) → (B, channels, S, S); `norm` as `get_norm` takes it."""
     layer = Conv2d(
         own, channels, 3, padding=1, bias=not norm, norm=get_norm(norm, channels) if norm else None, activation=F.relu
     )
     c2_msra_fill(layer)
     return layer
-
-
-def at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def enlarged(x: torch.Tensor) -> torch.Tensor:

@@ -88,19 +88,23 @@ class TaskROIHeads(StandardROIHeads):
         proposals = self.label_and_sample_proposals(proposals, targets)
         losses = self._box_losses(features, proposals, targets)
         foreground, _ = select_foreground_proposals(proposals, self.num_classes)
-        for task in self.tasks:
+        for task in self._tasks_on():
             losses.update(task.losses(self.branch(task), features, foreground))
         return proposals, losses
 
     def forward_with_given_boxes(
         self, features: dict[str, torch.Tensor], instances: list[Instances]
     ) -> list[Instances]:
-        """Add the predictions of all tasks to instances that have `pred_boxes` and `pred_classes`."""
+        """Add the predictions of all tasks that are on to instances that have `pred_boxes` and `pred_classes`."""
         if self.training:
             raise RuntimeError(f"{type(self).__name__}.forward_with_given_boxes is for inference: call eval() first")
-        for task in self.tasks:
+        for task in self._tasks_on():
             instances = task.predict(self.branch(task), features, instances)
         return instances
+
+    def _tasks_on(self) -> list[RoITask]:
+        """Detectron2 and its users switch branches off by `mask_on` and `keypoint_on`."""
+        return [task for task in self.tasks if getattr(self, f"{task.name}_on")]
 
     def branch(self, task: RoITask) -> Branch:
         """The modules of a task, as they are now."""

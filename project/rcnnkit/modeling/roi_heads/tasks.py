@@ -56,6 +56,10 @@ class RoITask(ABC):
     label: str
 
     @classmethod
+    def from_config(cls, cfg: CfgNode) -> RoITask:
+        return cls()
+
+    @classmethod
     def is_on(cls, cfg: CfgNode) -> bool:
         """Whether the config wants the task, given that RCNNKIT.ROI_TASKS names it."""
         return True
@@ -94,14 +98,16 @@ def chosen_tasks(cfg: CfgNode) -> list[RoITask]:
     """The tasks of RCNNKIT.ROI_TASKS that are on, in this order.
 
     Raises:
-        UserError: a name that no task is registered by.
+        UserError: a name that no task is registered by, or one twice.
     """
     tasks = []
-    for name in cfg.RCNNKIT.ROI_TASKS:
+    for number, name in enumerate(cfg.RCNNKIT.ROI_TASKS):
+        if name in cfg.RCNNKIT.ROI_TASKS[:number]:
+            raise UserError(f"RCNNKIT.ROI_TASKS: {name!r} is there twice; leave one out")
         if name not in ROI_TASK_REGISTRY:
             known = [known for known, _ in ROI_TASK_REGISTRY]
             raise UserError(f"RCNNKIT.ROI_TASKS: no task {name!r}; nearest: {', '.join(nearest(name, known))}")
         task = ROI_TASK_REGISTRY.get(name)
         if task.is_on(cfg):
-            tasks.append(task())
+            tasks.append(task.from_config(cfg))
     return tasks

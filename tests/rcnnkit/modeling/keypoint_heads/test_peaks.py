@@ -77,3 +77,12 @@ def test_a_map_smaller_than_the_window_is_refused():
     assert window_radius(2.0) == 3 and window_radius(0.5) == 2 and window_radius(4.0) == math.ceil(6.0)
     with pytest.raises(ValueError, match="map of 6 positions is too small for a window of 7: make sigma smaller"):
         peak_1d(torch.zeros(1, 6), 2.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_in_mixed_precision_as_exact(dtype):
+    tops = torch.linspace(3, 24, 101)
+    with torch.autocast("cpu", dtype):
+        row = peak_1d(parabola(tops, 28, 2.0), 2.0)
+        place = peak_2d(parabola(tops, 28, 2.0)[:, :, None] + parabola(tops, 28, 2.0)[:, None, :], 2.0)
+    assert (row - tops).abs().max() < 2e-3 and (place - tops[:, None]).abs().max() < 2e-3

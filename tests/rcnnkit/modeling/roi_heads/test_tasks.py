@@ -136,3 +136,41 @@ def test_given_boxes_are_for_inference_and_training_needs_targets(repository):
         heads.forward_with_given_boxes({}, [])
     with pytest.raises(ValueError, match="training needs targets"):
         heads(None, {}, [])
+
+
+@pytest.mark.parametrize("heads", [(), CASCADE])
+def test_a_task_is_switched_off_as_detectron2s_branches_are(repository, heads):
+    model = build_model(small_rcnn.config(repository, *MULTI_TASK, *heads)).train()
+    model.roi_heads.keypoint_on = False
+    with EventStorage():
+        assert "loss_keypoint" not in model(full_batch())
+    model.roi_heads.mask_on = False
+    with torch.no_grad():
+        found = model.eval()(full_batch())[0]["instances"]
+    assert len(found) and not found.has("pred_masks") and not found.has("pred_keypoints")
+
+
+def test_masks_are_learnt_from_so_many_boxes_whatever_the_head(repository):
+    model = build_model(small_rcnn.config(repository, *MULTI_TASK, "RCNNKIT.MAX_MASK_ROIS", 2)).train()
+    seen = []
+    model.roi_heads.mask_pooler.register_forward_pre_hook(lambda _, arguments: seen.append(sum(map(len, arguments[1]))))
+    with EventStorage():
+        model(full_batch())
+    assert seen == [2]
+
+
+def test_a_point_that_the_class_does_not_have_is_not_found_by_detectron2s_head_either(repository):
+    has = ("MODEL.ROI_KEYPOINT_HEAD.CLASS_KEYPOINTS", [[0], [0, 1], []], "MODEL.MASK_ON", False)
+    model = build_model(small_rcnn.config(repository, *MULTI_TASK, *has)).eval()
+    boxes = Boxes(torch.tensor([*TWO, *ONE]))
+    given = Instances(small_rcnn.SIZE, pred_boxes=boxes, pred_classes=torch.tensor([0, 1, 2]))
+    features = {f"p{i}": torch.randn(1, 8, 96 >> i, 128 >> i) for i in range(2, 6)}
+    with torch.no_grad():
+        [found] = model.roi_heads.forward_with_given_boxes(features, [given])
+    assert (found.pred_keypoints[..., 2] > 0).tolist() == [[True, False], [True, True], [False, False]]
+
+
+def test_a_task_twice_is_told(repository):
+    cfg = small_rcnn.config(repository, "RCNNKIT.ROI_TASKS", ("MaskTask", "MaskTask"))
+    with pytest.raises(UserError, match=r"RCNNKIT\.ROI_TASKS: 'MaskTask' is there twice"):
+        chosen_tasks(cfg)
