@@ -50,9 +50,8 @@ def freeze_stages(
 
     Args:
         net: its modules are registered in the order in which images pass them.
-        freeze_at: as MODEL.BACKBONE.FREEZE_AT: 0 nothing, 1 the stem (up to stride 2, or all before
-            the stage of stride 4), n > 1 all up to and with
-            the stage of stride 2^n.
+        freeze_at: as MODEL.BACKBONE.FREEZE_AT: 0 nothing, 1 the stem (up to stride 2, or all before the stage of
+            stride 4), n > 1 all up to and with the stage of stride 2^n.
         stages: stride → name of the last module of that stage.
 
     Raises:

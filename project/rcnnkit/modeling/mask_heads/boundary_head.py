@@ -50,6 +50,9 @@ class BoxesOfMaps(NamedTuple):
 class BoundaryMaskHead(nn.Module):
     """Masks of 8 times the side of the pooled features, refined along their outline (RefineMask, CVPR 2021).
 
+    Of that paper it leaves out the semantic segmentation of the image and its loss, and the dilated convolutions of the
+    fusing modules, which cost time; its details come from a map of a smaller stride in their place.
+
     It pools features of its own, from the pyramid for the coarsest mask and from a detail map for the others, and so
     needs MODEL.ROI_MASK_HEAD.POOLER_TYPE "", with which Detectron2 hands over the feature maps by name.
     """
@@ -158,7 +161,7 @@ class BoundaryMaskHead(nn.Module):
         boxes = self._boxes(x, instances)
         features, logits = self._whole(boxes)
         logits += self._fine(features, logits[-1], boxes)
-        masks = compose([one.sigmoid() for one in logits], self.band)[:, None]
+        masks = self._composed(logits)[:, None]
         for own, found in zip(instances, masks.split([len(p) for p in instances]), strict=True):
             own.pred_masks = found
         return instances
@@ -173,8 +176,15 @@ class BoundaryMaskHead(nn.Module):
         boxes = self._boxes(x, instances)
         losses, features, logits = self._losses(boxes)
         with torch.no_grad():
-            fine = self._fine(features, logits[-1], boxes)
-            return losses, compose([one.sigmoid() for one in [*logits, *fine]], self.band)
+            return losses, self._composed(logits + self._fine(features, logits[-1], boxes))
+
+    def _composed(self, logits: list[torch.Tensor]) -> torch.Tensor:
+        """(B, 8 P, 8 P) probabilities, from the finest mask that is learnt whole on: it knows more than the one before.
+
+        Args:
+            logits: of all stages, coarsest first.
+        """
+        return compose([one.sigmoid() for one in logits[WHOLE_STAGES - 1 :]], self.band)
 
     def _boxes(self, x: dict[str, torch.Tensor], instances: list[Instances]) -> BoxesOfMaps:
         places = boxes_of(instances)
