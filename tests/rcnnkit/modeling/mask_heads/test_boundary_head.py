@@ -241,3 +241,11 @@ def test_a_detail_stride_that_is_no_part_of_the_map_s(repository, stride):
 def test_pooled_features_are_refused(repository):
     with pytest.raises(UserError, match="pools its features itself"):
         build_mask_head(config(repository), ShapeSpec(channels=8, height=14, width=14))
+
+
+def test_the_first_mask_is_not_part_of_the_last(repository):
+    """The second one, which is learnt whole too, takes its place everywhere."""
+    full, empty = (torch.full((1, side, side), value) for side, value in ((28, 9.0), (14, -9.0)))
+    finer = [torch.full((1, side, side), -9.0) for side in (56, 112)]
+    composed = head(repository)._composed([empty, full, *finer])
+    assert composed.shape == (1, 112, 112) and (composed > 0.5).all()  # no outline, so no finer mask either
