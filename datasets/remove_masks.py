@@ -2,10 +2,12 @@
 
     python datasets/remove_masks.py datasets/shapes/annotations/shapes_train.json output/half_masks --share 0.5
 
-writes, with the same images and ids,
+writes, with the same ids,
 
     <output>/partly.json     all objects; those drawn have a box only (`segmentation` [], COCO's way to say so)
     <output>/leftout.json    without these objects: Detectron2's own training stops at objects without a mask
+
+Both have the images that have objects left, as Detectron2 takes them (DATALOADER.FILTER_EMPTY_ANNOTATIONS).
 """
 
 import argparse
@@ -30,7 +32,12 @@ def remove_masks(content: dict, share: float, seed: int) -> tuple[dict, dict]:
     drawn = set(random.Random(seed).sample(ids, round(share * len(ids))))
     partly = [{**one, "segmentation": []} if one["id"] in drawn else one for one in content["annotations"]]
     kept = [one for one in content["annotations"] if one["id"] not in drawn]
-    return {**content, "annotations": partly}, {**content, "annotations": kept}
+    return _of_images_with(partly, content), _of_images_with(kept, content)
+
+
+def _of_images_with(annotations: list[dict], content: dict) -> dict:
+    used = {one["image_id"] for one in annotations}
+    return {**content, "images": [one for one in content["images"] if one["id"] in used], "annotations": annotations}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -49,12 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
             files = remove_masks(content, parsed.share, parsed.seed)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{parsed.json}: no COCO annotations ({type(error).__name__}: {error})") from error
-    except UserError as error:
+        for name, written in zip(("partly", "leftout"), files, strict=True):
+            write_bytes(parsed.output / f"{name}.json", json.dumps(written, separators=(",", ":")).encode())
+            objects, images = len(written["annotations"]), len(written["images"])
+            print(f"{parsed.output / name}.json: {objects} objects in {images} images")
+    except (UserError, OSError) as error:
         print(f"remove_masks.py: {error}", file=sys.stderr)
         return 2
-    for name, written in zip(("partly", "leftout"), files, strict=True):
-        write_bytes(parsed.output / f"{name}.json", json.dumps(written, separators=(",", ":")).encode())
-        print(f"{parsed.output / name}.json: {len(written['annotations'])} objects")
     return 0
 
 

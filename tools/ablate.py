@@ -5,7 +5,8 @@
     <output>/<plan>.md          the tables: mean ± standard deviation over the seeds
     <output>/<plan>.png         every run as a dot
 
-What is there is reused: a finished run is not repeated, an interrupted one goes on from its last checkpoint.
+What is there is reused: a finished run is not repeated, an interrupted one goes on from its last checkpoint. Runs whose
+config has changed since are refused.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import math
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +28,11 @@ import matplotlib.pyplot as plt
 import torch
 import yaml
 
-from rcnnkit.errors import UserError
+import rcnnkit  # noqa: F401  (chooses the engine, so it comes before anything of detectron2)
+from detectron2.config import CfgNode, get_cfg
+from rcnnkit.config import add_rcnnkit_config
+from rcnnkit.engine.setup import merge_config_file, merge_overrides
+from rcnnkit.errors import UserError, nearest
 from rcnnkit.evaluation.curves import read_metrics, series
 from rcnnkit.files import write_bytes
 
@@ -82,15 +88,55 @@ def read_plan(path: Path) -> list[Table]:
     return tables
 
 
+def settings_of(row: Row) -> dict[str, str]:
+    """What the row's config sets to other values than the defaults, by key.
+
+    Keys that are added to the project later, with a default that changes nothing, are not among them.
+    """
+    cfg, defaults = get_cfg(), get_cfg()
+    for one in (cfg, defaults):
+        add_rcnnkit_config(one)
+    merge_config_file(cfg, row.config)
+    merge_overrides(cfg, list(row.overrides))
+    own, usual = dict(_leaves(cfg)), dict(_leaves(defaults))
+    return {key: repr(value) for key, value in own.items() if key not in usual or usual[key] != value}
+
+
+def _leaves(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in cfg.items():
+        if isinstance(value, CfgNode):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def check_same(file: Path, stored: dict, described: dict) -> None:
+    """Refuse numbers of another config.
+
+    Raises:
+        UserError: names what differs.
+    """
+    differing = [key for key in ("config", "overrides") if stored[key] != described[key]]
+    before, now = stored["settings"], described["settings"]
+    differing += [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    if differing:
+        key = differing[0]
+        values = [str(one[key] if key in one else one["settings"].get(key)) for one in (stored, described)]
+        raise UserError(f"{file}: {key} was {values[0]} and is {values[1]}; delete {file.parent} to run it again")
+
+
 def run(row: Row, seed: int, output: Path) -> dict:
     """The numbers of one run, which is made or completed unless they are there."""
     folder, file = output / row.name / f"seed{seed}", output / row.name / f"seed{seed}.json"
-    described = {"config": row.config, "overrides": list(row.overrides)}
+    described = {"config": row.config, "overrides": list(row.overrides), "settings": settings_of(row)}
     if file.is_file():
         stored = json.loads(file.read_text(encoding="utf-8"))
-        if stored["of"] != described:
-            raise UserError(f"{file}: is of {stored['of']}, not of {described}; delete {output / row.name}")
-        return stored["numbers"]
+        check_same(file, stored["of"], described)
+        if stored["numbers"]:
+            return stored["numbers"]
+    write_bytes(
+        file, json.dumps({"of": described, "numbers": {}}, indent=1).encode()
+    )  # an interrupted one is known too
     folder.mkdir(parents=True, exist_ok=True)
     # fmt: off
     command = [
@@ -110,11 +156,26 @@ def run(row: Row, seed: int, output: Path) -> dict:
 def numbers_of(folder: Path) -> dict:
     """What a finished run measured: metrics in percent, `seconds` per step (median), `values` of its state dict."""
     records = read_metrics(folder / "metrics.json")
-    last = {key: value for record in records for key, value in record.items() if "/AP" in key and math.isfinite(value)}
+    last = {key: value for record in records for key, value in record.items() if "/AP" in key}
     _, seconds = series(records, "time")
     weights = torch.load(folder / "model_final.pth", map_location="cpu", weights_only=True, mmap=True)["model"]
     values = sum(value.numel() for value in weights.values())
-    return {**last, "seconds": statistics.median(seconds), "values": values}
+    return {**last, "seconds": statistics.median(seconds) if seconds else math.nan, "values": values}
+
+
+def check_metrics(row: Row, tables: list[Table], numbers: dict) -> None:
+    """Refuse a metric of a plan that a run of the row did not give.
+
+    Raises:
+        UserError: names the row, the metric and the nearest ones.
+    """
+    for table in tables:
+        for metric in table.metrics if row in table.rows else ():
+            if metric not in numbers:
+                known = [key for key in numbers if "/" in key]
+                raise UserError(
+                    f"{row.name}: its runs give no {metric!r}; nearest: {', '.join(nearest(metric, known))}"
+                )
 
 
 def as_markdown(table: Table, numbers: dict[tuple[str, int], dict], seeds: list[int]) -> str:
@@ -126,7 +187,7 @@ def as_markdown(table: Table, numbers: dict[tuple[str, int], dict], seeds: list[
         for metric in table.metrics:
             own = [numbers[row.name, seed][metric] for seed in seeds]
             first = [numbers[table.rows[0].name, seed][metric] for seed in seeds]
-            difference = statistics.mean(own) - statistics.mean(first)
+            difference = np.mean(own) - np.mean(first)
             cells += [spread(own), "" if row is table.rows[0] else f"{difference:+.2f}"]
         cells.append(spread([numbers[row.name, seed]["seconds"] for seed in seeds], 3))
         cells.append(f"{numbers[row.name, seeds[0]]['values'] / 1e6:.2f}")
@@ -153,7 +214,7 @@ def draw(tables: list[Table], numbers: dict[tuple[str, int], dict], seeds: list[
             for place, row in enumerate(table.rows):
                 own = [numbers[row.name, seed][metric] for seed in seeds]
                 panel.plot(own, [place] * len(own), "o", color="#0072b2", alpha=0.6)
-                panel.plot([statistics.mean(own)], [place], "|", color="#d55e00", markersize=18, markeredgewidth=2)
+                panel.plot([np.mean(own)], [place], "|", color="#d55e00", markersize=18, markeredgewidth=2)
             panel.set(yticks=range(len(table.rows)), yticklabels=[row.name for row in table.rows], title=metric)
             panel.invert_yaxis()
             panel.margins(y=0.3)
@@ -180,10 +241,11 @@ def main(arguments: list[str] | None = None) -> int:
         for count, (row, seed) in enumerate(runs, start=1):
             print(f"[{count}/{len(runs)}] {row.name}, seed {seed}", flush=True)
             numbers[row.name, seed] = run(row, seed, parsed.output)
+            check_metrics(row, tables, numbers[row.name, seed])
         text = "\n".join(as_markdown(table, numbers, parsed.seeds) for table in tables)
         write_bytes(parsed.output / f"{parsed.plan.stem}.png", draw(tables, numbers, parsed.seeds))
         write_bytes(parsed.output / f"{parsed.plan.stem}.md", text.encode())
-    except UserError as error:
+    except (UserError, OSError) as error:
         print(f"ablate.py: {error}", file=sys.stderr)
         return 2
     print(text)

@@ -77,6 +77,8 @@ class Contestant:
             for _ in range(STEPS_SEEN):
                 self.step()
         hook.remove()
+        if any(len(arguments) != 2 for arguments in seen):
+            raise UserError(f"--module {module}: give a head, which is called with features and instances")
         inputs = [(_leaf(features), instances) for features, instances in seen]
         if not training:
             inputs = [(features, [_as_detected(p) for p in instances]) for features, instances in inputs]
@@ -116,11 +118,19 @@ def take_turns(works: list[Callable[[], None]], rounds: int, repeats: int) -> li
     with EventStorage(0):
         for _ in range(rounds):
             for own, work in zip(seconds, works, strict=True):
+                _wait()
                 began = time.perf_counter()
                 for _ in range(repeats):
                     work()
+                _wait()
                 own.append((time.perf_counter() - began) / repeats)
     return seconds
+
+
+def _wait() -> None:
+    """For what a GPU has not done yet."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def report(title: str, names: list[str], seconds: list[list[float]]) -> str:
@@ -138,12 +148,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="step_time.py", description=__doc__.splitlines()[0])
     parser.add_argument("configs", nargs="+", metavar="CONFIG[=WEIGHTS]")
     parser.add_argument("--module", default="", help="time this module alone, such as roi_heads.mask_head")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each, 5 or more (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=10, help="steps in a turn (default: %(default)s)")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="config overrides")
     parsed = parser.parse_args(arguments)
     logging.disable(logging.INFO)
     try:
+        if parsed.rounds < 5 or parsed.repeats < 1:
+            raise UserError("give at least 5 --rounds, of which medians are taken, and at least 1 of --repeats")
+        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, Python {sys.version.split()[0]}\n")
         contestants = [Contestant(config, parsed.opts) for config in parsed.configs]
         names = [one.name for one in contestants]
         kinds = {"a training step": [one.step for one in contestants]}

@@ -16,13 +16,13 @@ SQUARE = [[1, 1, 9, 1, 9, 9, 1, 9]]
 
 @pytest.fixture
 def coco(tmp_path):
-    """Ten objects in two images."""
+    """Ten objects in two images, and an image without any."""
     path = tmp_path / "all.json"
     one = {"category_id": 1, "iscrowd": 0, "bbox": [1, 1, 8, 8], "area": 64, "segmentation": SQUARE}
     path.write_text(
         json.dumps(
             {
-                "images": [{"id": n, "file_name": f"{n}.png", "height": 10, "width": 10} for n in (1, 2)],
+                "images": [{"id": n, "file_name": f"{n}.png", "height": 10, "width": 10} for n in (1, 2, 3)],
                 "annotations": [{**one, "id": n, "image_id": 1 + n % 2} for n in range(10)],
                 "categories": [{"id": 1, "name": "square"}],
             }
@@ -45,6 +45,22 @@ def test_some_have_a_box_only_and_are_left_out_in_the_other_file(coco):
     assert len(boxes_only) == 3
     assert [{**one, "segmentation": SQUARE} for one in partly] == before
     assert leftout == [one for one in before if one["id"] not in boxes_only]
+
+
+def test_images_without_objects_are_not_there(coco):
+    """As Detectron2 takes them; of the objects of image 2 all are drawn at some share."""
+    content = json.loads(coco.read_text())
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] == 1 or one["id"] == 1]
+    for partly, leftout in (remove_masks.remove_masks(content, 0.5, seed) for seed in range(20)):
+        assert [one["id"] for one in partly["images"]] == [1, 2]
+        has = {one["image_id"] for one in leftout["annotations"]}
+        assert [one["id"] for one in leftout["images"]] == sorted(has)
+
+
+def test_an_output_that_cannot_be_written(coco, capsys):
+    (coco.parent / "out").write_text("a file")
+    assert remove(coco) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_the_seed_decides(coco):

@@ -15,8 +15,8 @@ tables:
   - title: "Heads"
     metrics: ["segm/AP"]
     rows:
-      - {name: "plain", config: "a.yaml"}
-      - {name: "sharp", config: "b.yaml", overrides: ["SOLVER.MAX_ITER", 5]}
+      - {name: "plain", config: "FOLDER/a.yaml"}
+      - {name: "sharp", config: "FOLDER/b.yaml", overrides: ["SOLVER.MAX_ITER", 5]}
 """
 VALUES = {"plain": [60.0, 62.0], "sharp": [63.0, 64.0]}  # means 61 and 63.5, deviations √2 and √½
 
@@ -25,12 +25,15 @@ VALUES = {"plain": [60.0, 62.0], "sharp": [63.0, 64.0]}  # means 61 and 63.5, de
 def plan(tmp_path):
     """A plan of which every run is on file."""
     path = tmp_path / "plan.yaml"
-    path.write_text(PLAN)
+    path.write_text(PLAN.replace("FOLDER", str(tmp_path)))
+    for name in "ab":
+        (tmp_path / f"{name}.yaml").write_text("SOLVER:\n  BASE_LR: 0.5\n")
     for name, values in VALUES.items():
         (tmp_path / "out" / name).mkdir(parents=True)
-        of = {"config": "a.yaml", "overrides": []}
+        of = {"config": f"{tmp_path}/a.yaml", "overrides": [], "settings": {"SOLVER.BASE_LR": "0.5"}}
         if name == "sharp":
-            of = {"config": "b.yaml", "overrides": ["SOLVER.MAX_ITER", "5"]}
+            settings = {**of["settings"], "SOLVER.MAX_ITER": "5"}
+            of = {"config": f"{tmp_path}/b.yaml", "overrides": ["SOLVER.MAX_ITER", "5"], "settings": settings}
         for seed, value in enumerate(values, start=1):
             numbers = {"segm/AP": value, "seconds": 0.25, "values": 1_250_000}
             (tmp_path / "out" / name / f"seed{seed}.json").write_text(json.dumps({"of": of, "numbers": numbers}))
@@ -50,10 +53,54 @@ def test_means_deviations_and_differences(plan):
 
 
 def test_numbers_of_another_config_are_refused(plan, capsys):
-    plan.write_text(PLAN.replace("a.yaml", "c.yaml"))
+    (plan.parent / "c.yaml").write_text("")
+    plan.write_text(plan.read_text().replace("a.yaml", "c.yaml"))
     assert compare(plan, "--seeds", "1") == 2
     told = capsys.readouterr().err
     assert "a.yaml" in told and "delete" in told
+
+
+def test_numbers_of_a_config_that_has_changed_are_refused(plan, capsys):
+    (plan.parent / "b.yaml").write_text("SOLVER:\n  BASE_LR: 0.25\n")
+    assert compare(plan, "--seeds", "1") == 2
+    assert "sharp/seed1.json: SOLVER.BASE_LR was 0.5 and is 0.25; delete" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["0.5", "0.25"])
+def test_an_interrupted_run_goes_on_with_the_same_config_only(plan, value, capsys, monkeypatch):
+    file = plan.parent / "out/sharp/seed1.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "numbers": {}}))
+    (plan.parent / "b.yaml").write_text(f"SOLVER:\n  BASE_LR: {value}\n")
+    asked = []
+    monkeypatch.setattr(ablate.subprocess, "run", lambda command, **_: asked.append(command) or Ended())
+    assert compare(plan, "--seeds", "1") == 2
+    told = capsys.readouterr().err
+    assert ("--resume" in asked[0] and "stopped early" in told) if value == "0.5" else (not asked and "was 0.5" in told)
+
+
+class Ended:
+    returncode, stderr = 1, "stopped early"
+
+
+def test_a_metric_that_is_not_there_is_told_after_the_first_run(plan, capsys):
+    plan.write_text(plan.read_text().replace("segm/AP", "segm/APx"))
+    assert compare(plan, "--seeds", "1", "2") == 2
+    captured = capsys.readouterr()
+    assert "plain: its runs give no 'segm/APx'; nearest: segm/AP" in captured.err
+    assert "[2/4]" not in captured.out
+
+
+def test_what_was_not_measured_is_nan(plan):
+    file = plan.parent / "out/plain/seed1.json"
+    file.write_text(file.read_text().replace("60.0", "NaN"))
+    assert compare(plan, "--seeds", "1", "2") == 0
+    assert "| `plain` | nan ± nan |" in (plan.parent / "out" / "plan.md").read_text()
+
+
+def test_an_output_that_is_a_file(plan, capsys):
+    (plan.parent / "taken").write_text("")
+    assert ablate.main([str(plan), "--output", str(plan.parent / "taken")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -65,6 +112,15 @@ def test_what_is_no_plan(plan, content, told, capsys):
     assert compare(plan) == 2 and told in capsys.readouterr().err
 
 
-def test_a_run_that_fails_is_told(plan, capsys):
-    assert compare(plan, "--seeds", "3") == 2  # not on file; a.yaml does not exist
-    assert "a.yaml" in capsys.readouterr().err and not (plan.parent / "out/plain/seed3.json").exists()
+def test_a_run_that_fails_is_told(plan, capsys, monkeypatch):
+    monkeypatch.setattr(ablate.subprocess, "run", lambda *_, **__: Ended())
+    assert compare(plan, "--seeds", "3") == 2  # not on file
+    assert "seed3: the run ended with status 1: stopped early" in capsys.readouterr().err
+    assert not json.loads((plan.parent / "out/plain/seed3.json").read_text())["numbers"]
+
+
+def test_a_config_that_is_not_there_is_told_before_anything_is_run(plan, capsys):
+    (plan.parent / "a.yaml").unlink()
+    assert compare(plan, "--seeds", "3") == 2
+    assert "a.yaml: no such config file" in capsys.readouterr().err
+    assert not (plan.parent / "out/plain/seed3.json").exists()

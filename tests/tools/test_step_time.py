@@ -30,7 +30,7 @@ def test_all_take_turns():
 def test_a_head_alone(capsys, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     config = "configs/quick/mask_rcnn_R_18_FPN_shapes.yaml"
-    told = ["--module", "roi_heads.mask_head", "--rounds", "1", "--repeats", "1"]
+    told = ["--module", "roi_heads.mask_head", "--rounds", "5", "--repeats", "1"]
     assert step_time.main([config, config, *told]) == 0
     out = capsys.readouterr().out
     assert "forward and backward" in out and "inference" in out and out.count("`mask_rcnn_R_18_FPN_shapes`") == 4
@@ -41,3 +41,16 @@ def test_a_module_that_is_not_there(capsys, monkeypatch):
     monkeypatch.chdir(REPOSITORY)
     assert step_time.main(["configs/quick/mask_rcnn_R_18_FPN_shapes.yaml", "--module", "roi_heads.masc_head"]) == 2
     assert "roi_heads.masc_head" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_module_that_is_no_head(capsys, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    assert step_time.main(["configs/quick/mask_rcnn_R_18_FPN_shapes.yaml", "--module", "roi_heads"]) == 2
+    assert "--module roi_heads: give a head" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("told", [["--rounds", "4"], ["--repeats", "0"]])
+def test_too_few_to_measure(told, capsys):
+    assert step_time.main(["configs/quick/mask_rcnn_R_18_FPN_shapes.yaml", *told]) == 2
+    assert "at least 5 --rounds" in capsys.readouterr().err
