@@ -25,6 +25,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 import yaml
 
@@ -196,9 +197,9 @@ def as_markdown(table: Table, numbers: dict[tuple[str, int], dict], seeds: list[
 
 
 def spread(values: list[float], digits: int = 2) -> str:
-    """Mean ± standard deviation; of one value the value."""
-    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{deviation}"
+    """Mean ± standard deviation; of one value the value. NaN, which was not measured, stays."""
+    deviation = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{deviation}"
 
 
 def draw(tables: list[Table], numbers: dict[tuple[str, int], dict], seeds: list[int]) -> bytes:

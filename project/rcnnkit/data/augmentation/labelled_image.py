@@ -119,14 +119,19 @@ def with_masks(
         (N,), (N,): the same for all objects.
     """
     has_mask = given.gt_has_mask
-    left = torch.where(has_mask, masks.tensor.flatten(1).sum(dim=1), left)
-    before = torch.where(has_mask, given.gt_masks.tensor.flatten(1).sum(dim=1), before)
+    left = torch.where(has_mask, _pixels_of(masks), left)
+    before = torch.where(has_mask, _pixels_of(given.gt_masks), before)
     if len(given):
         changed = (has_mask & (left < before))[:, None]
         boxes = torch.where(changed, masks.get_bounding_boxes().tensor, instances.gt_boxes.tensor)
         instances.gt_boxes = Boxes(boxes)
     instances.gt_masks, instances.gt_has_mask = masks, has_mask
     return left, before
+
+
+def _pixels_of(masks: BitMasks) -> torch.Tensor:
+    """(N,). A sum in torch would hold every pixel as int64: gigabytes for hundreds of large masks."""
+    return torch.tensor([np.count_nonzero(mask) for mask in masks.tensor.numpy()], dtype=torch.int64)
 
 
 def add_keypoints(instances: Instances, points: torch.Tensor) -> None:
