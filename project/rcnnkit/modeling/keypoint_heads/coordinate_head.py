@@ -138,7 +138,8 @@ class CoordinateKeypointHead(BaseKeypointRCNNHead):
 
     def layers(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # type: ignore[override]
         """Logits of the bins of x and of y, each (B, K, L)."""
-        return self.classifiers(self.convolutions(x))
+        # on a CPU narrow convolutions take four fifths of the time in this layout
+        return self.classifiers(self.convolutions(x.contiguous(memory_format=torch.channels_last)))
 
     def forward(self, x: torch.Tensor, instances: list[Instances]) -> dict[str, torch.Tensor] | list[Instances]:
         x_logits, y_logits = self.layers(x)
