@@ -1,5 +1,8 @@
 """Keys of rcnnkit's augmentations of training images; all are off by default."""
 
+import math
+from collections.abc import Sequence
+
 from detectron2.config import CfgNode
 from rcnnkit.errors import UserError, nearest
 
@@ -87,16 +90,22 @@ def check_augmentation_config(cfg: CfgNode) -> None:
             raise UserError(f"{key}.{section}.PROB: {own[section].PROB}; give a probability from 0 to 1")
     if not 0 <= own.FILL <= 255:
         raise UserError(f"{key}.FILL: {own.FILL}; give a value from 0 to 255")
-    if not 0 < own.OBJECT_CROP.SCALE[0] <= own.OBJECT_CROP.SCALE[1] <= 1:
+    if not _is_range(own.OBJECT_CROP.SCALE, above=0, most=1):
         raise UserError(f"{key}.OBJECT_CROP.SCALE: {own.OBJECT_CROP.SCALE}; give two shares, 0 < least ≤ most ≤ 1")
-    if not own.ROTATION.DEGREES[0] <= own.ROTATION.DEGREES[1]:
-        raise UserError(f"{key}.ROTATION.DEGREES: {own.ROTATION.DEGREES}; give the smaller one first")
-    if not 0 < own.SCALE_JITTER.SCALE[0] <= own.SCALE_JITTER.SCALE[1]:
+    if not _is_range(own.ROTATION.DEGREES):
+        raise UserError(f"{key}.ROTATION.DEGREES: {own.ROTATION.DEGREES}; give two angles, the smaller one first")
+    if not _is_range(own.SCALE_JITTER.SCALE, above=0):
         raise UserError(f"{key}.SCALE_JITTER.SCALE: {own.SCALE_JITTER.SCALE}; give two factors, 0 < least ≤ most")
-    if len(own.SCALE_JITTER.SIZE) != 2 or min(own.SCALE_JITTER.SIZE) < 1:
-        raise UserError(f"{key}.SCALE_JITTER.SIZE: {own.SCALE_JITTER.SIZE}; give (height, width) in pixels")
+    size = own.SCALE_JITTER.SIZE
+    if len(size) != 2 or not all(isinstance(side, int) and side >= 1 for side in size):
+        raise UserError(f"{key}.SCALE_JITTER.SIZE: {size}; give (height, width) in whole pixels")
     _check_colours(cfg)
     _check_combinations(cfg)
+
+
+def _is_range(values: Sequence[float], above: float = -math.inf, most: float = math.inf) -> bool:
+    """Two finite numbers, above < least ≤ greatest ≤ most."""
+    return len(values) == 2 and all(map(math.isfinite, values)) and above < values[0] <= values[1] <= most
 
 
 def _check_colours(cfg: CfgNode) -> None:
@@ -129,7 +138,7 @@ def _check_combinations(cfg: CfgNode) -> None:
         raise UserError(f"{key}.COPY_PASTE.MAX_OBJECTS: {paste.MAX_OBJECTS}; give a number of objects, 1 or more")
     if not 0 <= paste.BLEND_SIGMA < float("inf"):
         raise UserError(f"{key}.COPY_PASTE.BLEND_SIGMA: {paste.BLEND_SIGMA}; give pixels, 0 (a hard edge) or more")
-    if len(mosaic.CENTER) != 2 or not 0 < mosaic.CENTER[0] <= mosaic.CENTER[1] < 1:
+    if not _is_range(mosaic.CENTER, above=0) or mosaic.CENTER[1] >= 1:
         raise UserError(f"{key}.MOSAIC.CENTER: {mosaic.CENTER}; give two shares of the side, 0 < least ≤ most < 1")
     if not 0 <= own.MIN_LEFT_SHARE <= 1:
         raise UserError(f"{key}.MIN_LEFT_SHARE: {own.MIN_LEFT_SHARE}; give a share from 0 to 1")

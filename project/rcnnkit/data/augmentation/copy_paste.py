@@ -14,8 +14,18 @@ import cv2
 import numpy as np
 import torch
 
-from detectron2.structures import BitMasks, Instances
-from rcnnkit.data.augmentation.labelled_image import LabelledImage, LeastLeft, View, add_keypoints, with_masks
+from detectron2.structures import BitMasks, Boxes, Instances
+from rcnnkit.data.augmentation.labelled_image import (
+    LabelledImage,
+    LeastLeft,
+    View,
+    add_keypoints,
+    regions_of,
+    with_masks,
+)
+
+# Pixels: a keypoint of a pasted object that lies no farther than two from the mask is shown, as tips on an outline are.
+OUTLINE = 5
 
 
 class CopyPaste:
@@ -45,7 +55,7 @@ class CopyPaste:
             return target, 0
         source = another()
         view = random_view(source.image.shape[:2], target.image.shape[:2], rng)
-        seen, _ = view.instances(source.instances, self.least)
+        seen, _, _ = view.instances(source.instances, self.least)
         usable = np.flatnonzero(seen.gt_has_mask.numpy())
         if not len(usable):
             return target, 0
@@ -75,7 +85,8 @@ def pasted(
         least: which of the target's objects stay.
 
     Returns:
-        the image with the target's objects that stay, then the pasted ones; the number of those that do not stay.
+        the image with the target's objects that stay, then the pasted ones; the number of those that do not stay, of
+        which what is still seen is ignored.
     """
     covered = objects.gt_masks.tensor.any(dim=0)
     x0, y0, x1, y1 = view.window
@@ -86,12 +97,16 @@ def pasted(
     image = target.image.copy()
     mixed = opacity * view.pixels(source) + (1 - opacity) * image[y0:y1, x0:x1]
     image[y0:y1, x0:x1] = np.rint(mixed).astype(image.dtype)
-    left = occluded(target.instances, covered, least)
+    if objects.has("gt_keypoints"):
+        near = cv2.dilate(covered.numpy().astype(np.uint8), np.ones((OUTLINE, OUTLINE), np.uint8)) > 0
+        add_keypoints(objects, _hidden(objects.gt_keypoints.tensor, torch.from_numpy(~near)))
+    left, remains = occluded(target.instances, covered, least)
     together = Instances.cat([left, objects]) if len(left) else objects
-    return LabelledImage(image, together, target.ignored), len(target.instances) - len(left)
+    ignored = regions_of([target.ignored, remains])
+    return LabelledImage(image, together, ignored), len(target.instances) - len(left)
 
 
-def occluded(given: Instances, covered: torch.Tensor, least: LeastLeft) -> Instances:
+def occluded(given: Instances, covered: torch.Tensor, least: LeastLeft) -> tuple[Instances, Boxes]:
     """What is left of objects when something lies upon them.
 
     Masks lose the covered pixels, and the box is then taken from the rest; a box without a mask stays as it is. A
@@ -101,6 +116,9 @@ def occluded(given: Instances, covered: torch.Tensor, least: LeastLeft) -> Insta
         given: with masks.
         covered: (H, W) bool.
         least: which objects stay.
+
+    Returns:
+        those that stay, and the boxes of what is still seen of the others.
     """
     result = Instances(given.image_size)
     result.gt_boxes, result.gt_classes = given.gt_boxes, given.gt_classes
@@ -108,7 +126,8 @@ def occluded(given: Instances, covered: torch.Tensor, least: LeastLeft) -> Insta
     left, before = with_masks(result, given, BitMasks(given.gt_masks.tensor & ~covered), left, before)
     if given.has("gt_keypoints"):
         add_keypoints(result, _hidden(given.gt_keypoints.tensor, covered))
-    return result[least.keeps(left, before)]
+    keep = least.keeps(left, before)
+    return result[keep], result.gt_boxes[~keep & (left > 0)]
 
 
 def _uncovered(given: Instances, covered: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,6 +5,7 @@ Shapes: H×W image, N objects, M ignored regions, K keypoints. Coordinates are a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,14 +74,14 @@ class View:
         cut = Boxes(torch.minimum(torch.maximum(moved, least), most))
         return cut, cut.area(), Boxes(moved).area()
 
-    def instances(self, given: Instances, least: LeastLeft) -> tuple[Instances, torch.Tensor]:
+    def instances(self, given: Instances, least: LeastLeft) -> tuple[Instances, torch.Tensor, Boxes]:
         """The objects in the frame.
 
         The box of an object whose mask was cut is taken anew from what is left of it; keypoints outside of the window
         are no longer labelled.
 
         Returns:
-            those that stay, and (N,) bool of the given ones: which they are.
+            those that stay; (N,) bool of the given ones: which they are; the boxes of what is still seen of the others.
         """
         moved = Instances(self.size)
         moved.gt_boxes, left, before = self.boxes(given.gt_boxes)
@@ -93,7 +94,7 @@ class View:
         if given.has("gt_keypoints"):
             add_keypoints(moved, self._keypoints(given.gt_keypoints.tensor))
         keep = least.keeps(left, before)
-        return moved[keep], keep
+        return moved[keep], keep, moved.gt_boxes[~keep & (left > 0)]
 
     def _keypoints(self, points: torch.Tensor) -> torch.Tensor:
         """(N, K, 3) in the frame; all 0 where the window does not show them."""
@@ -102,6 +103,13 @@ class View:
         x, y, visible = moved.unbind(dim=2)
         shown = (visible > 0) & (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
         return moved * shown[:, :, None]
+
+
+def regions_of(parts: Sequence[Boxes | None]) -> Boxes | None:
+    """All ignored regions that are not empty; None where there are none."""
+    regions = [part[part.nonempty()] for part in parts if part is not None]
+    found = Boxes.cat(regions) if regions else None
+    return found if found is not None and len(found) else None
 
 
 def with_masks(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from detectron2.structures import Boxes, Instances
-from rcnnkit.data.augmentation.labelled_image import LabelledImage, LeastLeft, View
+from rcnnkit.data.augmentation.labelled_image import LabelledImage, LeastLeft, View, regions_of
 
 
 class Mosaic:
@@ -76,16 +76,19 @@ def random_part(
 def joined(
     images: Sequence[LabelledImage], views: Sequence[View], *, fill: float, least: LeastLeft
 ) -> tuple[LabelledImage, int]:
-    """All images in one frame, each where its view says; the number of objects that are not there any more."""
+    """All images in one frame, each where its view says; the number of objects that are not there any more.
+
+    What is still seen of these is ignored: it is no background.
+    """
     image = np.full((*views[0].size, images[0].image.shape[2]), fill, dtype=images[0].image.dtype)
-    shown, ignored, lost = [], [], 0
+    shown: list[Instances] = []
+    ignored: list[Boxes | None] = []
+    lost = 0
     for one, view in zip(images, views, strict=True):
         x0, y0, x1, y1 = view.window
         image[y0:y1, x0:x1] = view.pixels(one.image)
-        instances, keep = view.instances(one.instances, least)
+        instances, keep, remains = view.instances(one.instances, least)
         shown.append(instances)
         lost += int((~keep).sum())
-        if one.ignored is not None:
-            regions = view.boxes(one.ignored)[0]
-            ignored.append(regions[regions.nonempty()])
-    return LabelledImage(image, Instances.cat(shown), Boxes.cat(ignored) if ignored else None), lost
+        ignored += [remains, None if one.ignored is None else view.boxes(one.ignored)[0]]
+    return LabelledImage(image, Instances.cat(shown), regions_of(ignored)), lost

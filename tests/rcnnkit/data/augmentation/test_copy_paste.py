@@ -57,6 +57,21 @@ def test_too_little_left_is_dropped():
         result, lost = paste(target, source, least=least)
         assert lost == (not stays) and len(result.instances) == 1 + stays
         assert boxes_of(result)[0] == ([2, 1, 3, 5] if stays else [3, 1, 8, 5])
+        # what is still seen of it is no background
+        assert result.ignored is None if stays else result.ignored.tensor.tolist() == [[2, 1, 3, 5]]
+
+
+def test_what_is_covered_entirely_leaves_nothing_to_ignore():
+    target = labelled(SIZE, 10, Drawn((2, 1, 6, 5)), ignored=[(0, 0, 2, 2)])
+    result, lost = paste(target, labelled(SIZE, 200, Drawn((2, 1, 6, 5))))
+    assert lost == 1 and result.ignored.tensor.tolist() == [[0, 0, 2, 2]]
+
+
+def test_a_keypoint_beside_the_mask_was_not_pasted():
+    """Two pixels from the mask, as on an outline, it is seen; farther its pixel is the target's."""
+    source = labelled(SIZE, 200, Drawn((1, 1, 4, 4), points=[(5.5, 2.5, 2), (6.5, 2.5, 2), (2.5, 2.5, 2)]), points=3)
+    result, _ = paste(labelled(SIZE, 10, points=3), source)
+    assert points_of(result) == [[[5.5, 2.5, 2], [6.5, 2.5, 1], [2.5, 2.5, 2]]]
 
 
 def test_a_small_object_that_nothing_covers_stays():
@@ -187,7 +202,7 @@ def test_views_of_images_wider_but_lower():
 
 def test_keypoints_on_the_far_edge_belong_to_the_last_pixel():
     given = labelled(SIZE, 0, Drawn((2, 2, 10, 8), points=[(10, 8, 2), (0, 0, 0)]), points=2).instances
-    left = occluded(given, rectangle(SIZE, (9, 7, 10, 8)), ANY)
+    left, _ = occluded(given, rectangle(SIZE, (9, 7, 10, 8)), ANY)
     assert left.gt_keypoints.tensor.tolist() == [[[10, 8, 1], [0, 0, 0]]]
 
 

@@ -10,8 +10,8 @@ ANY = LeastLeft(share=0.0, pixels=1)
 
 
 def seen(image, view, least=ANY):
-    instances, keep = view.instances(image.instances, least)
-    return type(image)(image.image, instances), keep.tolist()
+    instances, keep, remains = view.instances(image.instances, least)
+    return type(image)(image.image, instances, remains), keep.tolist()
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,11 @@ def test_what_is_given_is_not_changed():
     seen(image, View((-3, 0), (0, 0, 5, 6), (6, 5)))
     assert boxes_of(image) == [[1, 2, 5, 4]] and points_of(image) == [[[1.5, 2.5, 2]]]
     assert torch.equal(image.instances.gt_masks.tensor[0], rectangle((6, 8), (1, 2, 5, 4)))
+
+
+def test_what_is_still_seen_of_objects_that_do_not_stay():
+    # of 16 pixels 4 are shown, of the second none, of the box alone 2 of 8
+    objects = [Drawn((0, 0, 4, 4)), Drawn((6, 0, 8, 4)), Drawn((2, 0, 6, 2), has_mask=False)]
+    cut, keep = seen(labelled((4, 8), 0, *objects), View((0, 0), (0, 0, 3, 1), (4, 8)), LeastLeft(0.5, 1))
+    assert keep == [False, False, False]
+    assert cut.ignored.tensor.tolist() == [[0, 0, 3, 1], [2, 0, 3, 1]]

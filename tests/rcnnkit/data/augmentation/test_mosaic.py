@@ -60,8 +60,9 @@ def test_objects_of_which_too_little_is_shown_are_dropped_and_counted():
     views = [View((0, 0), (0, 0, 4, 5), SIZE), *(View((0, 0), part, SIZE) for part in PARTS[1:])]
     assert joined([image, empty, empty, empty], views, fill=0, least=LeastLeft(0.25, 3))[1] == 2
     result, lost = joined([image, empty, empty, empty], views, fill=0, least=LeastLeft(0.25, 2))
-    assert lost == 1 and boxes_of(result) == [[0, 0, 4, 5], [3, 0, 4, 2]]
-    assert joined([image, empty, empty, empty], views, fill=0, least=LeastLeft(0.26, 1))[1] == 3
+    assert lost == 1 and boxes_of(result) == [[0, 0, 4, 5], [3, 0, 4, 2]] and result.ignored is None
+    result, lost = joined([image, empty, empty, empty], views, fill=0, least=LeastLeft(0.26, 1))
+    assert lost == 3 and result.ignored.tensor.tolist() == [[0, 0, 4, 5], [3, 0, 4, 2]]
 
 
 @pytest.mark.parametrize("part", range(4))
