@@ -137,7 +137,8 @@ def test_mosaic_draws_any_three_others(cfg, records):
     values = [set(item["image"].unique().tolist()) for item in items]
     assert all(200 in found for found in values)
     assert set.union(*values) == {*VALUES, 128}
-    assert {len(item.get("ignored", ())) for item in items} >= {0, 1}
+    # of one image a region that is drawn there, of others what is still seen of an object that is cut too much
+    assert {len(item.get("ignored", ())) for item in items} == {1, 2}
     for item in items:
         instances = item["instances"]
         for category, mask in zip(instances.gt_classes.tolist(), instances.gt_masks.tensor, strict=True):
