@@ -48,8 +48,8 @@ test-all: lint
 	OMP_NUM_THREADS=1 $(PYTEST) -n 2 -m "not parity" --cov --cov-report=term:skip-covered
 
 parity: venv
-	RCNNKIT_STOCK="$(STOCK_DETECTRON2)" $(PYTEST) -m parity tests
-	RCNNKIT_ENGINE=detectron2 PYTHONPATH="$(STOCK_DETECTRON2):$(PYTHONPATH)" $(PYTEST) -m "not slow and not parity" tests/rcnnkit tests/contracts
+	OMP_NUM_THREADS=1 RCNNKIT_STOCK="$(STOCK_DETECTRON2)" $(PYTEST) -m parity tests
+	OMP_NUM_THREADS=1 RCNNKIT_ENGINE=detectron2 PYTHONPATH="$(STOCK_DETECTRON2):$(PYTHONPATH)" $(PYTEST) -m "not slow and not parity" tests/rcnnkit tests/contracts
 
 bench: venv
 	RCNNKIT_STOCK="$(STOCK_DETECTRON2)" $(BIN)/python tools/bench.py --output bench --docs docs/benchmarks.md
