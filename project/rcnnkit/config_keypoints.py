@@ -41,8 +41,9 @@ def check_keypoint_head(cfg: CfgNode) -> None:
     """
     head = cfg.MODEL.ROI_KEYPOINT_HEAD
     for section in ("SUBPIXEL", "COORDINATE"):
-        if not head[section].SIGMA > 0:
-            raise UserError(f"MODEL.ROI_KEYPOINT_HEAD.{section}.SIGMA: {head[section].SIGMA}; give a number above 0")
+        sigma = head[section].SIGMA
+        if not 0 < sigma < float("inf"):
+            raise UserError(f"MODEL.ROI_KEYPOINT_HEAD.{section}.SIGMA: {sigma}; give a finite number above 0")
     for key, least in (("BINS_PER_CELL", 1), ("CONV_DIM", 1), ("NUM_CONV", 0)):
         if head.COORDINATE[key] < least:
             raise UserError(f"MODEL.ROI_KEYPOINT_HEAD.COORDINATE.{key}: {head.COORDINATE[key]}; give {least} or more")

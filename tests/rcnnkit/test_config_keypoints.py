@@ -27,8 +27,9 @@ def test_defaults_and_lists_of_classes_pass(cfg):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("SUBPIXEL.SIGMA", 0.0, r"SUBPIXEL\.SIGMA: 0\.0; give a number above 0"),
-        ("COORDINATE.SIGMA", -1.0, r"COORDINATE\.SIGMA: -1\.0; give a number above 0"),
+        ("SUBPIXEL.SIGMA", 0.0, r"SUBPIXEL\.SIGMA: 0\.0; give a finite number above 0"),
+        ("SUBPIXEL.SIGMA", float("nan"), r"SUBPIXEL\.SIGMA: nan; give a finite number above 0"),
+        ("COORDINATE.SIGMA", -1.0, r"COORDINATE\.SIGMA: -1\.0; give a finite number above 0"),
         ("COORDINATE.BINS_PER_CELL", 0, r"BINS_PER_CELL: 0; give 1 or more"),
         ("CLASS_KEYPOINTS", [[0]], "CLASS_KEYPOINTS: 1 lists, but there are 2 classes"),
         ("CLASS_KEYPOINTS", [[0], [1, 3]], r"class 1 has the point 3, but NUM_KEYPOINTS is 3; indices go from 0 to 2"),
@@ -39,3 +40,11 @@ def test_refused_with_key_value_and_advice(cfg, key, value, message):
     with pytest.raises(UserError, match=message) as caught:
         check_keypoint_head(cfg)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("head", ["SubpixelKeypointHead", "CoordinateKeypointHead", "KRCNNConvDeconvUpsampleHead"])
+@pytest.mark.parametrize("section", ["SUBPIXEL", "COORDINATE"])
+def test_an_infinite_sigma_whatever_the_head(cfg, head, section):
+    cfg.merge_from_list([HEAD + "NAME", head, f"{HEAD}{section}.SIGMA", "1e999"])
+    with pytest.raises(UserError, match=rf"{section}\.SIGMA: inf; give a finite number above 0"):
+        check_keypoint_head(cfg)
