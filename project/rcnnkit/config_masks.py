@@ -3,6 +3,18 @@
 from detectron2.config import CfgNode
 from rcnnkit.errors import UserError
 
+# keys below MODEL.ROI_MASK_HEAD
+LEAST = {
+    "QUALITY.NUM_CONV": 1,
+    "QUALITY.CONV_DIM": 1,
+    "QUALITY.FC_DIM": 1,
+    "BOUNDARY.DETAIL_DIM": 1,
+    "BOUNDARY.DETAIL_STRIDE": 1,
+    "BOUNDARY.BAND_WIDTH": 1,
+    "BOUNDARY.MAX_FINE_ROIS": 0,
+}
+FACTORS = ("QUALITY.LOSS_WEIGHT", "BOUNDARY.DICE_WEIGHT", "BOUNDARY.LOSS_WEIGHT")
+
 
 def add_mask_head_config(cfg: CfgNode) -> None:
     """Keys of rcnnkit's mask heads, of which MODEL.ROI_MASK_HEAD.NAME chooses one."""
@@ -54,13 +66,26 @@ def check_mask_head(cfg: CfgNode) -> None:
     own = cfg.MODEL.ROI_MASK_HEAD.QUALITY
     if own.MASK_HEAD == "MaskQualityHead":
         raise UserError("MODEL.ROI_MASK_HEAD.QUALITY.MASK_HEAD: MaskQualityHead judges the masks of another head")
-    for key in ("NUM_CONV", "CONV_DIM", "FC_DIM"):
-        if own[key] < 1:
-            raise UserError(f"MODEL.ROI_MASK_HEAD.QUALITY.{key}: {own[key]}; give 1 or more")
-    if not 0 <= own.LOSS_WEIGHT < float("inf"):
-        raise UserError(f"MODEL.ROI_MASK_HEAD.QUALITY.LOSS_WEIGHT: {own.LOSS_WEIGHT}; give a factor of at least 0")
+    _check_numbers(cfg.MODEL.ROI_MASK_HEAD)
     if "BoundaryMaskHead" in (cfg.MODEL.ROI_MASK_HEAD.NAME, own.MASK_HEAD):
         _check_boundary(cfg.MODEL.ROI_MASK_HEAD)
+
+
+def _check_numbers(head: CfgNode) -> None:
+    """The least of counts and sizes, and factors of losses, of all own heads, whichever is named."""
+    for key, least in LEAST.items():
+        value = _value(head, key)
+        if value < least:
+            raise UserError(f"MODEL.ROI_MASK_HEAD.{key}: {value}; give {least} or more")
+    for key in FACTORS:
+        value = _value(head, key)
+        if not 0 <= value < float("inf"):
+            raise UserError(f"MODEL.ROI_MASK_HEAD.{key}: {value}; give a factor of at least 0")
+
+
+def _value(head: CfgNode, key: str) -> float:
+    section, name = key.split(".")
+    return head[section][name]
 
 
 def _check_boundary(head: CfgNode) -> None:
@@ -72,12 +97,6 @@ def _check_boundary(head: CfgNode) -> None:
     for key, least in (("NUM_CONV", 1), ("POOLER_RESOLUTION", 1)):
         if head[key] < least:
             raise UserError(f"{section}.{key}: {head[key]}; BoundaryMaskHead needs {least} or more")
-    for key, least in (("DETAIL_DIM", 1), ("DETAIL_STRIDE", 1), ("BAND_WIDTH", 1), ("MAX_FINE_ROIS", 0)):
-        if own[key] < least:
-            raise UserError(f"{section}.BOUNDARY.{key}: {own[key]}; give {least} or more")
-    for key in ("DICE_WEIGHT", "LOSS_WEIGHT"):
-        if not 0 <= own[key] < float("inf"):
-            raise UserError(f"{section}.BOUNDARY.{key}: {own[key]}; give a factor of at least 0")
     # CONV_DIM is halved three times; group norm has 32 groups, and is that of CONV_DIM / 2 and 4 DETAIL_DIM channels
     for name, value, divisor in (
         ("CONV_DIM", head.CONV_DIM, 64 if head.NORM == "GN" else 8),

@@ -190,9 +190,18 @@ def test_a_peak_that_does_not_fit_into_the_map(cfg, head, section, least, most):
         (check_keypoint_head, "MODEL.ROI_KEYPOINT_HEAD.COORDINATE.NUM_CONV", -1, "give 0 or more"),
         (check_keypoint_head, "MODEL.ROI_KEYPOINT_HEAD.SUBPIXEL.VISIBILITY_LOSS_WEIGHT", -1.0, "give a factor"),
         (check_mask_head, "MODEL.ROI_MASK_HEAD.QUALITY.LOSS_WEIGHT", -1.0, "give a factor"),
+        (check_mask_head, "MODEL.ROI_MASK_HEAD.QUALITY.CONV_DIM", 0, "give 1 or more"),
+        (check_mask_head, "MODEL.ROI_MASK_HEAD.QUALITY.FC_DIM", 0, "give 1 or more"),
+        (check_mask_head, "MODEL.ROI_MASK_HEAD.BOUNDARY.LOSS_WEIGHT", -1.0, "give a factor"),
+        (check_mask_head, "MODEL.ROI_MASK_HEAD.BOUNDARY.DICE_WEIGHT", -1.0, "give a factor"),
+        (check_mask_head, "MODEL.ROI_MASK_HEAD.BOUNDARY.DETAIL_DIM", 0, "give 1 or more"),
+        (check_mask_head, "MODEL.ROI_MASK_HEAD.BOUNDARY.DETAIL_STRIDE", 0, "give 1 or more"),
+        (check_mask_head, "MODEL.ROI_MASK_HEAD.BOUNDARY.BAND_WIDTH", 0, "give 1 or more"),
+        (check_mask_head, "MODEL.ROI_MASK_HEAD.BOUNDARY.MAX_FINE_ROIS", -1, "give 0 or more"),
     ],
 )
 def test_numbers_of_heads(cfg, check, key, value, advice):
+    """Whatever head is named: a wrong number is told where it is written, not when the head is chosen."""
     check(cfg)
     cfg.merge_from_list([key, value])
     with pytest.raises(UserError, match=rf"{re.escape(key)}: {value}; {advice}"):
