@@ -41,8 +41,8 @@ class RowChange:
         key: of the parameter.
         kind: of the names, "classes" or "keypoints".
         kept: names whose rows are the file's.
-        fresh: names that the file does not have; their rows are initialised.
-        dropped: names of the file that the model does not have.
+        fresh: the other names of the model; their rows are initialised.
+        dropped: the other names of the file.
     """
 
     key: str
@@ -127,6 +127,9 @@ def carry_all_rows(
 ) -> list[RowChange]:
     """Give the parameters in `weights` whose rows have names the rows and the order that a model has; in place.
 
+    What does not have the shape of such rows is left alone, but repeated rows that have the model's shape by chance, of
+    another number of repetitions, are initialised.
+
     Args:
         weights: of a file, tensors or arrays by key.
         model_state: the initial values of the model.
@@ -144,17 +147,21 @@ def carry_all_rows(
         if list(before) == list(after):
             continue
         carried = carry_rows(torch.as_tensor(stored), model_state[key], entry, before, after)
+        kept = [] if carried is None else [name for name in after if name in before]
         if carried is None:
-            continue
+            if not entry.repeated or stored.shape != model_state[key].shape:
+                continue
+            # as many rows, but of another number of anchors: none is at the place of its class
+            carried = model_state[key].detach().clone()
         weights[key] = carried
         if set(before) != set(after):
             changes.append(
                 RowChange(
                     key,
                     entry.kind,
-                    kept=[name for name in after if name in before],
-                    fresh=[name for name in after if name not in before],
-                    dropped=[name for name in before if name not in after],
+                    kept=kept,
+                    fresh=[name for name in after if name not in kept],
+                    dropped=[name for name in before if name not in kept],
                 )
             )
     return changes

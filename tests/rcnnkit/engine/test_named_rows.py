@@ -84,3 +84,14 @@ def test_rows_of_every_anchor():
     assert carried.tolist() == [2, 101, 0, 103, 5, 105, 3, 107]
     for shapes in ((6, 12), (7, 8), (6, 9)):  # another number of anchors, and none
         assert carry_rows(*map(torch.zeros, shapes), NamedRows("", repeated=True), OLD, NEW) is None
+
+
+def test_rows_of_another_number_of_anchors_start_afresh_where_the_shape_is_the_same():
+    stored, initial = numbered(6), numbered(6, start=100)  # three anchors of two classes, two of three
+    weights, names = {"a": stored}, {"classes": ["pin", "nut"]}
+    changes = carry_all_rows(weights, {"a": initial}, [NamedRows("a", repeated=True)], names, {"classes": OLD})
+    assert [(c.kept, c.fresh, c.dropped) for c in changes] == [([], OLD, ["pin", "nut"])]
+    assert torch.equal(weights["a"], initial) and weights["a"] is not initial
+    agnostic = {"a": numbered(4)}  # boxes of no class, to a model of one class: its rows as they are
+    assert carry_all_rows(agnostic, {"a": -numbered(4)}, [NamedRows("a", per_name=4)], names, {"classes": ["a"]}) == []
+    assert torch.equal(agnostic["a"], numbered(4))
