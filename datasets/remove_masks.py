@@ -5,7 +5,7 @@
 writes, with the same ids,
 
     <output>/partly.json     all objects; those drawn have a box only (`segmentation` [], COCO's way to say so)
-    <output>/leftout.json    without these objects: Detectron2's own training stops at objects without a mask
+    <output>/leftout.json    without objects that have no mask: Detectron2's own training stops at them
 
 Both have the images that have objects left, as Detectron2 takes them (DATALOADER.FILTER_EMPTY_ANNOTATIONS).
 """
@@ -25,13 +25,13 @@ def remove_masks(content: dict, share: float, seed: int) -> tuple[dict, dict]:
 
     Args:
         content: of a COCO file; it is not changed.
-        share: of the objects that lose their mask, rounded to a whole number of them, 0 to 1.
+        share: of the objects with masks that lose theirs, rounded to a whole number of them, 0 to 1. Crowds are none.
         seed: of the draw, which does not depend on the order of the annotations.
     """
-    ids = sorted(one["id"] for one in content["annotations"])
+    ids = sorted(one["id"] for one in content["annotations"] if one.get("segmentation") and not one.get("iscrowd"))
     drawn = set(random.Random(seed).sample(ids, round(share * len(ids))))
     partly = [{**one, "segmentation": []} if one["id"] in drawn else one for one in content["annotations"]]
-    kept = [one for one in content["annotations"] if one["id"] not in drawn]
+    kept = [one for one in partly if one.get("segmentation") or one.get("iscrowd")]
     return _of_images_with(partly, content), _of_images_with(kept, content)
 
 

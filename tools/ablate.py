@@ -131,10 +131,14 @@ def run(row: Row, seed: int, output: Path) -> dict:
     folder, file = output / row.name / f"seed{seed}", output / row.name / f"seed{seed}.json"
     described = {"config": row.config, "overrides": list(row.overrides), "settings": settings_of(row)}
     if file.is_file():
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        check_same(file, stored["of"], described)
-        if stored["numbers"]:
-            return stored["numbers"]
+        try:
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            check_same(file, stored["of"], described)
+            numbers = stored["numbers"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{file}: is no result of this program; delete {folder} and it to run again") from error
+        if numbers:
+            return numbers
     write_bytes(
         file, json.dumps({"of": described, "numbers": {}}, indent=1).encode()
     )  # an interrupted one is known too

@@ -41,7 +41,7 @@ class Contestant:
         config, _, weights = config.partition("=")
         merge_config_file(cfg, config)
         merge_overrides(cfg, [*overrides, *(("MODEL.WEIGHTS", weights) if weights else ())])
-        seed_all_rng(0)  # the same batches for all
+        seed_all_rng(0)
         self.name = Path(config).stem
         self.cfg: CfgNode = cfg
         self.model = Trainer.build_model(cfg).train()
@@ -50,12 +50,15 @@ class Contestant:
             DetectionCheckpointer(self.model).load(weights, checkpointables=[])
         self.optimizer = Trainer.build_optimizer(cfg, self.model)
         self.batches = iter(Trainer.build_train_loader(cfg))
+        self.steps = 0
         with EventStorage(0):
             for _ in range(WARM_UP):
                 self.step()
 
     def step(self) -> None:
-        """One training step."""
+        """One training step, on the batch that all have at this step."""
+        seed_all_rng(self.steps)
+        self.steps += 1
         batch = next(self.batches)
         self.optimizer.zero_grad()
         sum(self.model(batch).values()).backward()

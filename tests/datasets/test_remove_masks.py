@@ -80,3 +80,15 @@ def test_a_share_out_of_range(coco, share, capsys):
 def test_what_is_not_coco(coco, capsys):
     coco.write_text("[]")
     assert remove(coco) == 2 and str(coco) in capsys.readouterr().err
+
+
+def test_crowds_stay_and_objects_without_masks_are_left_out(coco):
+    content = json.loads(coco.read_text())
+    crowd, box_only = content["annotations"][:2]
+    crowd["iscrowd"], crowd["segmentation"] = 1, {"size": [10, 10], "counts": [0, 100]}
+    box_only["segmentation"] = []
+    for seed in range(20):
+        partly, leftout = (file["annotations"] for file in remove_masks.remove_masks(content, 0.5, seed))
+        assert partly[0] == crowd == leftout[0]
+        assert sum(one["segmentation"] == [] for one in partly) == 1 + 4  # of eight with masks half
+        assert [one["id"] for one in leftout] == [one["id"] for one in partly if one["segmentation"]]

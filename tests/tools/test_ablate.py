@@ -124,3 +124,10 @@ def test_a_config_that_is_not_there_is_told_before_anything_is_run(plan, capsys)
     assert compare(plan, "--seeds", "3") == 2
     assert "a.yaml: no such config file" in capsys.readouterr().err
     assert not (plan.parent / "out/plain/seed3.json").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"of": {"config": "a.yaml", "overrides": []}, "numbers": {}}'])
+def test_files_that_are_no_results_are_told(plan, content, capsys):
+    (plan.parent / "out/plain/seed1.json").write_text(content)
+    assert compare(plan, "--seeds", "1") == 2
+    assert "seed1.json: is no result of this program; delete" in capsys.readouterr().err

@@ -4,6 +4,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
+
+from detectron2.utils.events import EventStorage
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SPEC = importlib.util.spec_from_file_location("step_time", REPOSITORY / "tools" / "step_time.py")
@@ -54,3 +57,21 @@ def test_a_module_that_is_no_head(capsys, monkeypatch):
 def test_too_few_to_measure(told, capsys):
     assert step_time.main(["configs/quick/mask_rcnn_R_18_FPN_shapes.yaml", *told]) == 2
     assert "at least 5 --rounds" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_all_get_the_same_batches(workers, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    configs = [f"configs/quick/mask_rcnn_R_18_FPN_shapes{kind}.yaml" for kind in ("", "_quality")]
+    overrides = ["DATALOADER.NUM_WORKERS", workers, "INPUT.MIN_SIZE_TRAIN", "(96, 128, 160)"]
+    seen = []
+    for config in configs:
+        one = step_time.Contestant(config, overrides)
+        batches = []
+        one.model.register_forward_pre_hook(lambda _, arguments, kept=batches: kept.append(arguments[0]))
+        with EventStorage(0):
+            for _ in range(4):
+                one.step()
+        seen.append([item["image"] for batch in batches for item in batch])
+    assert len(seen[0]) == len(seen[1]) and all(map(torch.equal, *seen))

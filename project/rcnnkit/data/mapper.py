@@ -151,6 +151,7 @@ class LabelMapper(DatasetMapper):
             combined, hidden = combine(combined, lambda: self._another(rng), rng)
             lost += hidden
         item["instances"] = combined.instances
+        item.pop("ignored", None)  # as it was before images were put together
         if combined.ignored is not None:
             item["ignored"] = combined.ignored
         if lost:
@@ -277,12 +278,19 @@ def _labelled(item: dict, image: np.ndarray) -> LabelledImage:
 
 
 def _ignored_boxes(annotations: list[dict], transforms: Any, size: tuple[int, int]) -> Boxes:
-    """(M, 4) XYXY of the boxes in the augmented image; those that left it are not among them."""
-    moved = [
-        utils.transform_instance_annotations({key: one[key] for key in ("bbox", "bbox_mode")}, transforms, size)
-        for one in annotations
-    ]
-    boxes = _boxes(moved)
+    """(M, 4) XYXY of the boxes in the augmented image; those that left it are not among them.
+
+    Where a box is turned, the box around all of it: what is ignored must stay so, while an object's box shall be tight.
+    """
+    regions = []
+    for x0, y0, x1, y1 in _boxes(annotations).tensor.double().tolist():
+        if x1 > x0 and y1 > y0:
+            corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+            pieces = transforms.apply_polygons([corners])
+            points = np.concatenate(pieces) if pieces else np.zeros((1, 2))
+            regions.append([*points.min(axis=0), *points.max(axis=0)])
+    boxes = Boxes(torch.from_numpy(np.asarray(regions, dtype=np.float32).reshape(-1, 4)))
+    boxes.clip(size)
     return boxes[boxes.nonempty()]
 
 

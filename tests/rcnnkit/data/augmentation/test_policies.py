@@ -11,6 +11,7 @@ from detectron2.structures import BoxMode
 from rcnnkit.config import add_rcnnkit_config
 from rcnnkit.config_augmentation import check_augmentation_config
 from rcnnkit.data.augmentation import ObjectCrop, PhotometricJitter, RandomPolicy, RotateInFrame
+from rcnnkit.data.augmentation.affine import rotation
 from rcnnkit.data.mapper import LabelMapper
 from rcnnkit.errors import UserError
 
@@ -130,6 +131,21 @@ def test_objects_that_left_the_image_are_no_instances(cfg, record):
     record["annotations"] = [one, {**one, "iscrowd": 1, "segmentation": []}]
     item = seeded(cfg, record)
     assert len(item["instances"]) == 0 and len(item["ignored"]) == 0
+
+
+@pytest.mark.parametrize("degrees", [10.0, 30.0, -75.0])
+def test_what_is_ignored_stays_so_when_it_is_turned(cfg, record, degrees):
+    own = cfg.RCNNKIT.AUGMENTATION
+    own.ROTATION.PROB, own.ROTATION.DEGREES = 1.0, (degrees, degrees)
+    height, width = record["height"], record["width"]
+    box = [0.3 * width, 0.3 * height, 0.6 * width, 0.5 * height]
+    record["annotations"] = [{"category_id": 0, "bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "iscrowd": 1}]
+    [found] = seeded(cfg, record)["ignored"].tensor.tolist()
+    x, y = (axis.flatten() for axis in np.meshgrid(np.linspace(box[0], box[2], 9), np.linspace(box[1], box[3], 9)))
+    points = rotation(height, width, degrees).apply_coords(np.stack([x, y], axis=1))
+    points = points[~np.isnan(points).any(axis=1)]
+    assert len(points) > 20
+    assert (points >= np.array(found[:2]) - 1e-3).all() and (points <= np.array(found[2:]) + 1e-3).all()
 
 
 @pytest.mark.parametrize(
