@@ -13,6 +13,12 @@ CASES = {
     "masks": ["MODEL.MASK_ON", True],
     "keypoints": ["MODEL.KEYPOINT_ON", True],
     "proposals": ["MODEL.META_ARCHITECTURE", "ProposalNetwork"],
+    "few candidates": ["MODEL.RPN.PRE_NMS_TOPK_TEST", 60],  # the coarser maps have fewer anchors, if the image is small
+    "dense": [
+        *("MODEL.META_ARCHITECTURE", "RetinaNet", "MODEL.RETINANET.IN_FEATURES", ["p3", "p4", "p5", "p6"]),
+        *("MODEL.ANCHOR_GENERATOR.SIZES", [[16], [32], [64], [128]], "MODEL.RETINANET.NUM_CONVS", 1),
+        *("MODEL.RETINANET.TOPK_CANDIDATES_TEST", 40, "MODEL.RETINANET.NUM_CLASSES", 3),
+    ],
 }
 
 
@@ -38,6 +44,8 @@ def small_model(overrides):
     )
     torch.manual_seed(3)
     model = build_model(cfg).eval()
+    if hasattr(model, "head"):
+        torch.nn.init.normal_(model.head.cls_score.weight, std=20.0)
     if hasattr(model, "roi_heads"):
         # Spread the class scores, so that the number of detections depends on the image.
         torch.nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.7)
@@ -53,6 +61,8 @@ def image(height, width, seed):
 
 def without_resizing(model, inputs):
     """What the network finds, in its own resolution, as deployments take it."""
+    if hasattr(model, "head"):  # a dense detector, which always resizes
+        return [{"instances": x["instances"]} for x in model(inputs)]
     if not hasattr(model, "roi_heads"):
         return [{"proposals": x["proposals"]} for x in model(inputs)]
     return [{"instances": model.inference(inputs, do_postprocess=False)[0]}]

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from detectron2.structures import Instances
+from rcnnkit.modeling.head_boxes import per_image
 from rcnnkit.modeling.precision import at_least_float32
 
 HIDDEN, VISIBLE = 1, 2  # COCO's v; 0: not labelled
@@ -68,7 +69,7 @@ def points_of_classes(classes: torch.Tensor, points: torch.Tensor | None, num_ke
         num_keypoints: K.
     """
     if points is None:
-        return torch.ones(len(classes), num_keypoints, dtype=torch.bool, device=classes.device)
+        return torch.ones(classes.shape[0], num_keypoints, dtype=torch.bool, device=classes.device)
     return points.to(classes.device)[classes]
 
 
@@ -84,13 +85,13 @@ def keypoint_labels(
         like: a tensor on the device and of the floating type of the result.
         num_keypoints: K.
     """
-    occupied = [per_image for per_image in instances if len(per_image)]
+    occupied = [own for own in instances if len(own)]
     if not occupied:
         nothing = torch.zeros(0, num_keypoints, dtype=torch.bool, device=like.device)
         return KeypointLabels(like.new_zeros(0, num_keypoints, 2), nothing, nothing, nothing)
-    keypoints = torch.cat([per_image.gt_keypoints.tensor for per_image in occupied]).to(like)
-    boxes = torch.cat([per_image.proposal_boxes.tensor for per_image in occupied]).to(like)
-    classes = torch.cat([per_image.gt_classes for per_image in occupied]).to(like.device)
+    keypoints = torch.cat([own.gt_keypoints.tensor for own in occupied]).to(like)
+    boxes = torch.cat([own.proposal_boxes.tensor for own in occupied]).to(like)
+    classes = torch.cat([own.gt_classes for own in occupied]).to(like.device)
     owned = points_of_classes(classes, points, num_keypoints)
 
     size = boxes[:, 2:] - boxes[:, :2]
@@ -143,11 +144,7 @@ def set_keypoints(
         scores: (B, K), 0 … 1.
         owners: which points each class has, as `class_points` returns it.
     """
-    first = 0
-    for per_image in instances:
-        last = first + len(per_image)
-        owned = points_of_classes(per_image.pred_classes, owners, points.shape[1])
-        places = torch.where(owned[..., None], points[first:last], 0.5)
-        located = in_boxes(places, per_image.pred_boxes.tensor.to(places))
-        per_image.pred_keypoints = torch.cat([located, (scores[first:last] * owned)[..., None]], dim=2)
-        first = last
+    for own, places, chances in zip(instances, per_image(points, instances), per_image(scores, instances), strict=True):
+        owned = points_of_classes(own.pred_classes, owners, points.shape[1])
+        located = in_boxes(torch.where(owned[..., None], places, 0.5), own.pred_boxes.tensor.to(points))
+        own.pred_keypoints = torch.cat([located, (chances * owned)[..., None]], dim=2)

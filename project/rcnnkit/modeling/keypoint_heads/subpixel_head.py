@@ -17,6 +17,7 @@ from detectron2.config import configurable
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling.roi_heads import ROI_KEYPOINT_HEAD_REGISTRY, BaseKeypointRCNNHead
 from detectron2.structures import Instances
+from rcnnkit.modeling.head_boxes import per_image
 
 from .heatmaps import decode_heatmaps, heatmap_loss
 from .labels import class_points, keypoint_labels, set_keypoints, visibility_loss
@@ -112,8 +113,8 @@ class SubpixelKeypointHead(BaseKeypointRCNNHead):
             set_keypoints(
                 instances, points, shares * visibility_logits.detach().to(shares).sigmoid(), self.class_points
             )
-            for per_image, heatmaps in zip(instances, heatmap_logits.detach().split([len(i) for i in instances])):
-                per_image.pred_keypoint_heatmaps = heatmaps
+            for own, heatmaps in zip(instances, per_image(heatmap_logits.detach(), instances), strict=True):
+                own.pred_keypoint_heatmaps = heatmaps
             return instances
         labels = keypoint_labels(instances, self.class_points, heatmap_logits.float(), self.num_keypoints)
         normalizer = None if isinstance(self.loss_normalizer, str) else self.loss_normalizer * len(instances)

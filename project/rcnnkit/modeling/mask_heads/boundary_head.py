@@ -18,10 +18,18 @@ from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY
 from detectron2.structures import Instances
 from rcnnkit.errors import UserError
+from rcnnkit.modeling.head_boxes import (
+    boxes_of,
+    build_box_pooler,
+    classes_of,
+    draw_boxes,
+    drawn_rows,
+    per_image,
+    rows_of,
+)
 
 from .boundary_masks import band_loss, coarser, compose, finest_targets, refined_cells, whole_loss
 from .boundary_stages import DetailBranch, OwnClassLogits, RefiningStage, convolution
-from .boxes import boxes_of, build_box_pooler, classes_of, draw_boxes, drawn_rows, rows_of
 
 DOUBLINGS = 3  # from P to 8 P
 WHOLE_STAGES = 2  # the masks of P and 2 P are learnt whole, finer ones near the outline
@@ -162,7 +170,7 @@ class BoundaryMaskHead(nn.Module):
         features, logits = self._whole(boxes)
         logits += self._fine(features, logits[-1], boxes)
         masks = self._composed(logits)[:, None]
-        for own, found in zip(instances, masks.split([len(p) for p in instances]), strict=True):
+        for own, found in zip(instances, per_image(masks, instances), strict=True):
             own.pred_masks = found
         return instances
 

@@ -115,7 +115,7 @@ class OwnClassLogits(nn.Module):
         logits = torch.baddbmm(
             self.bias[rows][:, None, None], x.permute(0, 2, 3, 1).flatten(1, 2), self.weight[rows][:, :, None]
         )
-        return at_least_float32(logits.reshape(len(x), *x.shape[2:]))
+        return at_least_float32(logits[..., 0].unflatten(1, x.shape[2:]))
 
 
 class RefiningStage(nn.Module):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from detectron2.structures import Instances, PolygonMasks
+from rcnnkit.modeling.head_boxes import per_image
 
 
 def mask_areas(masks) -> torch.Tensor:
@@ -59,7 +60,7 @@ def quality_targets(masks: torch.Tensor, instances: list[Instances]) -> torch.Te
     """
     side = masks.shape[-1]
     targets = []
-    for own, predicted in zip(instances, masks.split([len(p) for p in instances]), strict=True):
+    for own, predicted in zip(instances, per_image(masks, instances), strict=True):
         if not len(own):
             continue
         boxes = own.proposal_boxes.tensor
@@ -96,7 +97,7 @@ def set_mask_scores(instances: list[Instances], quality: torch.Tensor) -> None:
         instances: per image.
         quality: (B,) predictions of any size; they are limited to 0 … 1.
     """
-    for own, value in zip(instances, quality.clamp(0, 1).split([len(p) for p in instances]), strict=True):
+    for own, value in zip(instances, per_image(quality.clamp(0, 1), instances), strict=True):
         own.pred_mask_quality = value
         if own.has("scores"):
             own.mask_scores = own.scores * value

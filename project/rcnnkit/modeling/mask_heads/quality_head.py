@@ -19,8 +19,8 @@ from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY, BaseMaskRCNNHe
 from detectron2.modeling.roi_heads.mask_head import mask_rcnn_loss
 from detectron2.structures import Instances
 from rcnnkit.errors import UserError, nearest
+from rcnnkit.modeling.head_boxes import Features, boxes_of, build_box_pooler, classes_of, draw_boxes
 
-from .boxes import Features, boxes_of, build_box_pooler, classes_of, draw_boxes
 from .mask_quality import own_class, quality_loss, quality_targets, set_mask_scores
 
 PLAIN_FORWARDS = (BaseMaskRCNNHead.forward, MaskRCNNConvUpsampleHead.forward)

@@ -4,7 +4,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import StandardROIHeads
 from detectron2.structures import Instances
-from rcnnkit.modeling.mask_heads.boxes import draw_boxes
+from rcnnkit.modeling.head_boxes import draw_boxes
 from rcnnkit.modeling.partial_labels import HAS_MASK
 from rcnnkit.modeling.roi_heads.tasks import ROI_TASK_REGISTRY, Branch, RoITask
 

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
-from rcnnkit.modeling.mask_heads.boxes import boxes_of, classes_of, draw_boxes
 from rcnnkit.modeling.mask_heads.mask_quality import (
     mask_areas,
     mask_iou,
@@ -93,42 +92,10 @@ def test_the_value_of_the_own_class():
 
 
 def test_mask_scores_stand_beside_scores():
-    first, second, bare = Instances((4, 4)), Instances((4, 4)), Instances((4, 4))
+    first, second, bare = (Instances((4, 4), pred_boxes=Boxes(torch.zeros(count, 4))) for count in (1, 2, 1))
     first.scores, second.scores = torch.tensor([0.5]), torch.tensor([0.5, 0.8])
     bare.pred_classes = torch.tensor([0])
     set_mask_scores([first, second, bare], torch.tensor([0.5, 1.5, -0.2, 0.3]))
     assert first.mask_scores.tolist() == [0.25] and first.scores.tolist() == [0.5]
     assert second.pred_mask_quality.tolist() == [1.0, 0.0] and second.mask_scores.tolist() == [0.5, 0.0]
     assert not bare.has("mask_scores") and bare.pred_mask_quality.tolist() == pytest.approx([0.3])
-
-
-def numbered(*numbers: int) -> Instances:
-    instances = Instances((4, 4))
-    instances.gt_classes = torch.tensor(numbers, dtype=torch.int64)
-    instances.proposal_boxes = Boxes(torch.zeros(len(numbers), 4))
-    return instances
-
-
-def test_boxes_are_drawn_with_their_features():
-    instances = [numbered(0, 1, 2), numbered(), numbered(3, 4)]
-    features = torch.arange(5.0)[:, None]
-    seen = set()
-    for _ in range(60):
-        kept, drawn = draw_boxes(features, instances, 2)
-        assert kept[:, 0].tolist() == classes_of(drawn).tolist() == sorted(kept[:, 0].tolist())
-        assert len(kept) == 2 and len(drawn) == 3 and len(boxes_of(drawn)[1]) == 0
-        seen |= set(kept[:, 0].tolist())
-    assert seen == {0, 1, 2, 3, 4}
-
-
-@pytest.mark.parametrize("most", [0, 5, 6])
-def test_all_boxes_are_kept_up_to_the_limit(most):
-    instances, features = [numbered(0, 1, 2), numbered(3, 4)], torch.arange(5.0)
-    kept, drawn = draw_boxes(features, instances, most)
-    assert kept is features and drawn is instances
-
-
-def test_feature_maps_stay_where_boxes_are_drawn():
-    maps = {"p2": torch.zeros(1, 2, 3, 3)}
-    kept, drawn = draw_boxes(maps, [numbered(0, 1, 2)], 1)
-    assert kept is maps and len(drawn[0]) == 1

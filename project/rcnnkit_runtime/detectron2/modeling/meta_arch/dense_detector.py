@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from detectron2.layers import nonzero_tuple
+from detectron2.layers.wrappers import at_most
 from detectron2.modeling.backbone import Backbone
 from detectron2.modeling.meta_arch.rcnn import NormalizesPixels, _batch_images, _output_size, _to_rgb
 from detectron2.modeling.postprocessing import detector_postprocess
@@ -123,7 +124,7 @@ class DenseDetector(NormalizesPixels):
             `pred_boxes`, not clipped, `scores`, `pred_classes`; the best first.
         """
         rows, classes = nonzero_tuple(pred_scores > score_thresh)
-        scores, order = pred_scores[rows, classes].topk(min(topk_candidates, len(rows)))
+        scores, order = pred_scores[rows, classes].topk(at_most(rows.shape[0], topk_candidates))
         rows, classes = rows[order], classes[order]
         boxes = self.box2box_transform.apply_deltas(pred_deltas[rows], anchors.tensor[rows])
         return Instances(image_size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)

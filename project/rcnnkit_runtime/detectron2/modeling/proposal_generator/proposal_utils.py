@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 
 from detectron2.layers import batched_nms, cat
+from detectron2.layers.wrappers import at_most
 from detectron2.structures import Boxes, Instances
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def select_top_candidates(
     Returns:
         Per level the logits, descending, and their indices on axis 1; both (N, min(pre_nms_topk, Hi*Wi*A)).
     """
-    tops = [logits.topk(min(logits.shape[1], pre_nms_topk), dim=1) for logits in pred_objectness_logits]
+    tops = [logits.topk(at_most(logits.shape[1], pre_nms_topk), dim=1) for logits in pred_objectness_logits]
     return [top.values for top in tops], [top.indices for top in tops]
 
 

@@ -1,10 +1,11 @@
-"""The boxes that mask heads are called with: their number, their classes, and the features inside of them.
+"""The boxes that heads are called with: their number, their classes, and the features inside of them.
 
 Shape letters: B boxes of the whole batch, C channels, P side of the pooled features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,11 +26,11 @@ def draw_boxes(features: Features, instances: list[Instances], most: int) -> tup
         instances: per image.
         most: 0: all.
     """
-    counts = [len(per_image) for per_image in instances]
+    counts = [len(own) for own in instances]
     if not most or sum(counts) <= most:
         return features, instances
     kept = drawn_rows(sum(counts), most).to(instances[0].gt_classes.device)
-    drawn = [per_image[own] for per_image, own in zip(instances, kept.split(counts), strict=True)]
+    drawn = [own[chosen] for own, chosen in zip(instances, kept.split(counts), strict=True)]
     return features[kept] if isinstance(features, torch.Tensor) else features, drawn
 
 
@@ -41,7 +42,7 @@ def drawn_rows(total: int, most: int) -> torch.Tensor:
     return kept
 
 
-def boxes_of(instances: list[Instances]) -> list[Boxes]:
+def boxes_of(instances: Sequence[Instances]) -> list[Boxes]:
     """Per image, the detected boxes, or where there are none the proposals."""
     return [p.pred_boxes if p.has("pred_boxes") else p.proposal_boxes for p in instances]
 
@@ -49,6 +50,14 @@ def boxes_of(instances: list[Instances]) -> list[Boxes]:
 def classes_of(instances: list[Instances]) -> torch.Tensor:
     """(B,) int64: the predicted classes, or where there are none the true ones."""
     return torch.cat([p.pred_classes if p.has("pred_classes") else p.gt_classes for p in instances]).long()
+
+
+def per_image(values: torch.Tensor, instances: Sequence[Instances]) -> tuple[torch.Tensor, ...]:
+    """Values of the boxes of all images (B, ...) → those of each image's boxes.
+
+    A traced model splits them by the numbers of boxes that it has then: these are sizes of tensors, not `len`.
+    """
+    return values.split([boxes.tensor.shape[0] for boxes in boxes_of(instances)])
 
 
 def rows_of(boxes: list[Boxes]) -> torch.Tensor:
