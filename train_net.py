@@ -35,7 +35,9 @@ def check_inputs(arguments, cfg) -> None:
         masks_judged=cfg.DATASETS.TEST if cfg.MODEL.MASK_ON else (),
     )
     resumed = last_checkpoint(cfg.OUTPUT_DIR) if arguments.resume else ""
-    check_weights(cfg, resumed or cfg.MODEL.WEIGHTS, whole=bool(resumed) or arguments.eval_only)
+    whole = bool(resumed) or arguments.eval_only
+    goes_on = bool(resumed) and not arguments.eval_only
+    check_weights(cfg, resumed or cfg.MODEL.WEIGHTS, whole=whole, resumed=goes_on)
 
 
 def setup(arguments):
@@ -60,6 +62,8 @@ def run(arguments):
     model = build_model(cfg)
     DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(cfg.MODEL.WEIGHTS, resume=arguments.resume)
     results = Trainer.test(cfg, model)
+    if cfg.TEST.AUG.ENABLED:
+        results.update(Trainer.test_with_TTA(cfg, model))
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

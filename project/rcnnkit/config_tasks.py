@@ -11,7 +11,7 @@ BALANCES = ("fixed", "uncertainty")
 UNAWARE = {
     "RPN": "IgnoringRPN",
     "StandardROIHeads": "TaskROIHeads",
-    "Res5ROIHeads": "TaskROIHeads",
+    "Res5ROIHeads": "TaskROIHeads, and an FPN (see configs/multi_task)",
     "CascadeROIHeads": "CascadeTaskROIHeads",
 }
 logger = logging.getLogger(__name__)

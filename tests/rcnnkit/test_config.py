@@ -143,7 +143,7 @@ def test_parts_that_know_no_ignored_regions_are_told(caplog):
     cfg.MODEL.META_ARCHITECTURE = "MultiTaskRCNN"
     check_task_config(cfg)
     assert "PROPOSAL_GENERATOR.NAME: RPN" in caplog.text and "wants IgnoringRPN" in caplog.text
-    assert "ROI_HEADS.NAME: Res5ROIHeads" in caplog.text and "wants TaskROIHeads" in caplog.text
+    assert "ROI_HEADS.NAME: Res5ROIHeads" in caplog.text and "wants TaskROIHeads, and an FPN" in caplog.text
     caplog.clear()
     cfg.MODEL.PROPOSAL_GENERATOR.NAME, cfg.MODEL.ROI_HEADS.NAME = "IgnoringRPN", "CascadeROIHeads"
     check_task_config(cfg)

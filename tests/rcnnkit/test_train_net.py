@@ -70,6 +70,25 @@ def losses(output: Path) -> dict[int, float]:
     return {line["iteration"]: line["total_loss"] for line in lines if "total_loss" in line}
 
 
+def test_test_time_augmentation_is_evaluated_too(train, tmp_path):
+    output, augmented = tmp_path / "output", ("TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(48, 64)")
+    assert train("SOLVER.MAX_ITER", "2", *augmented)[0] == 0
+    assert (output / "inference" / "coco_instances_results.json").is_file()
+    assert (output / "inference_TTA" / "coco_instances_results.json").is_file()
+    [metrics] = [
+        line for line in map(json.loads, (output / "metrics.json").read_text().splitlines()) if "bbox/AP" in line
+    ]
+    assert {"bbox_TTA/AP", "segm_TTA/AP", "boundary_TTA/AP"} <= set(metrics)
+    (output / "inference_TTA" / "coco_instances_results.json").unlink()
+    assert train("--eval-only", "MODEL.WEIGHTS", str(output / "model_final.pth"), *augmented)[0] == 0
+    assert (output / "inference_TTA" / "coco_instances_results.json").is_file()
+
+
+def test_a_model_that_test_time_augmentation_does_not_know(refused):
+    line = refused("TEST.AUG.ENABLED", "True", "MODEL.META_ARCHITECTURE", "ProposalNetwork", "MODEL.MASK_ON", "False")
+    assert "TEST.AUG.ENABLED: True, but not for this model: " in line and line.endswith("set it to False")
+
+
 def test_trains_resumes_and_evaluates(train, tmp_path):
     output = tmp_path / "output"
     assert train("SOLVER.MAX_ITER", "2")[0] == 0

@@ -72,7 +72,7 @@ class _InspectingCheckpointer(FineTuningCheckpointer):
         pass
 
 
-def check_weights(cfg: CfgNode, weights: str, *, whole: bool) -> None:
+def check_weights(cfg: CfgNode, weights: str, *, whole: bool, resumed: bool = False) -> None:
     """Load `weights` into a model of `cfg` on the CPU and refuse what would go wrong later.
 
     Args:
@@ -81,6 +81,7 @@ def check_weights(cfg: CfgNode, weights: str, *, whole: bool) -> None:
         whole: every parameter must come from the file and the file must have no others (evaluation, resuming); pixel
             means and anchors, which older files hold, are no parameters. Otherwise (fine-tuning) what
             RCNNKIT.WEIGHTS_MISMATCH allows may differ, but the backbone must be the same where the file has one.
+        resumed: the run that wrote the file goes on: learnt weights of tasks must be there too, or not, as in the file.
 
     Raises:
         UserError: the file is missing, empty, truncated, holds code, or belongs to another architecture; then the
@@ -98,6 +99,7 @@ def check_weights(cfg: CfgNode, weights: str, *, whole: bool) -> None:
     config.MODEL.DEVICE = "cpu"
     names = {} if whole else names_of_data(cfg.DATASETS.TRAIN[0])
     checkpointer = _InspectingCheckpointer(build_model(config), rows=build_named_rows(cfg), names=names)
+    checkpointer.goes_on = resumed
     try:
         checkpointer.load(str(path), checkpointables=[])
     except Exception as error:  # zip, pickle, torch and safetensors each raise their own kinds

@@ -26,6 +26,7 @@ NAMES_KEY = "rcnnkit"  # what a checkpoint of rcnnkit's trainer has beside Detec
 NO_WEIGHTS = re.compile(
     r"(^|\.)(pixel_mean|pixel_std|num_batches_tracked|class_loss\.class_counts)$|anchor_generator\.cell_anchors"
 )
+BALANCE = "balance.log_variance."  # of RCNNKIT.TASK_BALANCE uncertainty: weighs losses, and nothing else
 COUNTS = "class_loss.class_counts"  # of Seesaw: what another training has seen
 MASK_HEAD = "roi_heads.mask_head."
 LISTED = 8  # how many names of a kind a message has
@@ -64,6 +65,7 @@ class FineTuningCheckpointer(DetectionCheckpointer):
     Attributes:
         changes: after `load`, the parameters of which not all names are the same.
         incompatible: missing, unexpected and mis-shaped keys, without those that are no weights.
+        goes_on: the run that wrote the file goes on, with what it learnt about its losses too.
     """
 
     def __init__(self, model: nn.Module, *, rows: Sequence[NamedRows], names: Mapping[str, Sequence[str]]):
@@ -78,6 +80,7 @@ class FineTuningCheckpointer(DetectionCheckpointer):
         self.names = dict(names)
         self.changes: list[RowChange] = []
         self.incompatible: Any = None
+        self.goes_on = False
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         weights = {key: value for key, value in checkpoint["model"].items() if not key.endswith(COUNTS)}
@@ -88,9 +91,12 @@ class FineTuningCheckpointer(DetectionCheckpointer):
 
     def _log_incompatible_keys(self, incompatible: Any) -> None:
         for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
-            keys[:] = [key for key in keys if not NO_WEIGHTS.search(key)]
+            keys[:] = [key for key in keys if self._counts(key)]
         self.incompatible = incompatible
         self.tell()
+
+    def _counts(self, key: str) -> bool:
+        return not NO_WEIGHTS.search(key) and (self.goes_on or not key.startswith(BALANCE))
 
     def tell(self) -> None:
         """Log what is not the file's."""

@@ -4,6 +4,7 @@ import re
 
 import torch
 from fvcore.common.registry import Registry
+from torch import nn
 
 from detectron2 import modeling
 from detectron2.config import CfgNode
@@ -36,7 +37,22 @@ def _build(cfg: CfgNode, device: str) -> None:
     config = cfg.clone()
     config.defrost()
     config.MODEL.DEVICE = device
-    modeling.build_model(config)
+    model = modeling.build_model(config)
+    if config.TEST.AUG.ENABLED:
+        _check_augmented(config, model)
+
+
+def _check_augmented(cfg: CfgNode, model: nn.Module) -> None:
+    """Refuse a model that the engine's test-time augmentation does not know."""
+    if cfg.MODEL.KEYPOINT_ON and cfg.MODEL.ROI_KEYPOINT_HEAD.NAME == "CoordinateKeypointHead":
+        raise UserError(
+            "TEST.AUG.ENABLED: True, but CoordinateKeypointHead has no heatmaps to average; set it to False"
+        )
+    try:
+        modeling.GeneralizedRCNNWithTTA(cfg, model)
+    except (AssertionError, TypeError, ValueError) as error:
+        words = " ".join(str(error).split()) or "no reason given"
+        raise UserError(f"TEST.AUG.ENABLED: True, but not for this model: {words}; set it to False") from error
 
 
 def _described(cfg: CfgNode, error: Exception) -> str:
@@ -45,7 +61,10 @@ def _described(cfg: CfgNode, error: Exception) -> str:
     if miss is None:
         return f"MODEL: no model can be built from this config ({type(error).__name__}: {words}); correct its values"
     name, registry = miss.groups()
-    key = " or ".join(_keys_with(cfg.MODEL, name, "MODEL.")) or "MODEL"
+    own = f"MODEL.{registry}.NAME"
+    section = cfg.MODEL.get(registry)
+    is_own = isinstance(section, CfgNode) and section.get("NAME") == name
+    key = own if is_own else " or ".join(_keys_with(cfg.MODEL, name, "MODEL.")) or "MODEL"
     known = [entry for entry, _ in _registries().get(registry, ())]
     near = f"; nearest of the {len(known)} that are: {', '.join(nearest(name, known, 5))}" if known else ""
     return f"{key}: {name!r} is not registered in {registry}{near}; correct it, or import the module that registers it"

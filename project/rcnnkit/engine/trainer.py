@@ -3,10 +3,15 @@
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
+from torch import nn
+
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.engine import DefaultTrainer
+from detectron2.engine import DefaultTrainer, hooks
 from detectron2.evaluation import LVISEvaluator, PascalVOCDetectionEvaluator
+from detectron2.modeling import GeneralizedRCNNWithTTA
 from detectron2.utils import comm
 from rcnnkit.data.evaluation_file import (
     evaluation_file,
@@ -79,13 +84,13 @@ class Trainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     @classmethod
-    def build_evaluator(cls, cfg, dataset_name):
+    def build_evaluator(cls, cfg, dataset_name, folder="inference"):
         """The metrics that the data set is evaluated by: COCO's unless its metadata say LVIS or Pascal VOC.
 
-        All tasks that the model predicts are evaluated; files go to `OUTPUT_DIR/inference` (Pascal VOC writes none).
+        All tasks that the model predicts are evaluated; files go to `OUTPUT_DIR/<folder>` (Pascal VOC writes none).
         Where the data set is not evaluated as its own COCO file says, one is written there. All processes call this.
         """
-        folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+        folder = os.path.join(cfg.OUTPUT_DIR, folder)
         kind = MetadataCatalog.get(dataset_name).get("evaluator_type") or "coco"
         if kind == "coco":
             prepare_evaluation_file(dataset_name, folder)
@@ -98,6 +103,17 @@ class Trainer(DefaultTrainer):
         known = "coco, lvis and pascal_voc"
         raise UserError(f"{dataset_name}: evaluator_type {kind!r} in its metadata has no evaluator here; {known} have")
 
+    @classmethod
+    def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> dict[str, Any]:
+        """Metrics of predictions that are averaged over the sizes and flips of TEST.AUG; files go to `inference_TTA`.
+
+        Returns:
+            as of `test`, each name with `_TTA` behind it: "bbox_TTA", or with several data sets these.
+        """
+        evaluators = [cls.build_evaluator(cfg, name, "inference_TTA") for name in cfg.DATASETS.TEST]
+        results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
+        return {f"{name}_TTA": metrics for name, metrics in results.items()}
+
     def run_step(self):
         """One step; predictions that are not finite are told with the images, like losses that are not."""
         try:
@@ -106,7 +122,13 @@ class Trainer(DefaultTrainer):
             raise diverged(self.model, self.iter, error) from error
 
     def build_hooks(self):
-        return [ProgressBar(self.cfg.SOLVER.MAX_ITER), *super().build_hooks()]
+        """Detectron2's with a progress bar, and after the last step the evaluation of TEST.AUG if it is enabled."""
+        built = [ProgressBar(self.cfg.SOLVER.MAX_ITER), *super().build_hooks()]
+        if self.cfg.TEST.AUG.ENABLED:
+            augmented = hooks.EvalHook(0, lambda: self.test_with_TTA(self.cfg, self.model))
+            after = [number for number, hook in enumerate(built) if isinstance(hook, hooks.EvalHook)]
+            built.insert(after[-1] + 1 if after else len(built), augmented)
+        return built
 
 
 def prepare_evaluation_file(dataset_name: str, folder: str) -> None:

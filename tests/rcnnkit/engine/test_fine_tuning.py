@@ -172,6 +172,22 @@ def test_seesaws_counts_are_of_the_other_training(repository, tmp_path):
     check_weights(cfg, path, whole=True)
 
 
+def test_learnt_weights_of_tasks_are_of_the_training(repository, tmp_path):
+    """Models with and without them begin with, and evaluate, each other's files; a run that goes on needs its own."""
+    learnt = (*MULTI_TASK, "RCNNKIT.TASK_BALANCE", "uncertainty")
+    for kind, own, other in (("learnt", learnt, MULTI_TASK), ("fixed", MULTI_TASK, learnt)):
+        folder = tmp_path / kind
+        folder.mkdir()
+        path = saved(repository, folder, *own)
+        cfg = config(repository, OLD, POINTS, *other)
+        cfg.RCNNKIT.WEIGHTS_MISMATCH = "none"
+        check_weights(cfg, path, whole=True)
+        check_weights(cfg, path, whole=False)
+        with pytest.raises(UserError, match=r"4: balance\.log_variance\."):
+            check_weights(cfg, path, whole=True, resumed=True)
+        check_weights(config(repository, OLD, POINTS, *own), path, whole=True, resumed=True)
+
+
 @pytest.mark.parametrize("stored", [None, [], {"classes": "nut"}, {"classes": ["nut", 3]}, {"classes": None}, "nut"])
 def test_names_of_a_wrong_type_are_none(stored):
     assert names_in({NAMES_KEY: stored}) == {}

@@ -113,7 +113,10 @@ class BoundaryMaskHead(nn.Module):
         head = cfg.MODEL.ROI_MASK_HEAD
         own = head.BOUNDARY
         if not isinstance(input_shape, dict):
-            raise UserError('BoundaryMaskHead pools its features itself: set MODEL.ROI_MASK_HEAD.POOLER_TYPE ""')
+            hint = 'set MODEL.ROI_MASK_HEAD.POOLER_TYPE ""'
+            if not head.POOLER_TYPE:
+                hint = f"{cfg.MODEL.ROI_HEADS.NAME} hands over none; take an FPN and StandardROIHeads or TaskROIHeads"
+            raise UserError(f"BoundaryMaskHead pools its features itself, from feature maps: {hint}")
         finest: Any = next(iter(input_shape.values()))
         doublings = round(math.log2(finest.stride / own.DETAIL_STRIDE))
         if doublings < 0 or finest.stride != own.DETAIL_STRIDE * 2**doublings:

@@ -158,6 +158,8 @@ class MaskQualityHead(nn.Module):
         maps = input_shape if isinstance(input_shape, dict) else {}
         shape: Any = next(iter(maps.values())) if maps else input_shape
         side = cfg.MODEL.ROI_MASK_HEAD.POOLER_RESOLUTION if maps else shape.height
+        if cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeads":
+            side = (side + 1) // 2  # the shape is that of the pooled features, the head gets what res5 makes of them
         return {
             "mask_head": ROI_MASK_HEAD_REGISTRY.get(own.MASK_HEAD)(cfg, input_shape),
             "predictor": QualityPredictor(

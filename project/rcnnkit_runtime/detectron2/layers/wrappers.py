@@ -36,8 +36,8 @@ def shapes_to_tensor(x: Sequence[int | Tensor], device: torch.device | None = No
     return torch.as_tensor(list(x), device=device)
 
 
-def at_most(size: int | Tensor, limit: int) -> int | Tensor:
-    """The smaller of the two; a size that is a tensor (while tracing) is compared anew when the graph runs."""
+def at_most(size: Any, limit: int) -> Any:
+    """The smaller int of the two; a size that is a tensor (while tracing) is compared anew when the graph runs."""
     return size.clamp(max=limit) if isinstance(size, Tensor) else min(size, limit)
 
 

@@ -1,5 +1,8 @@
 """BoundaryMaskHead as Detectron2 builds and calls it, and its modules."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 from torchvision.ops import roi_align
@@ -7,7 +10,7 @@ from torchvision.ops import roi_align
 from detectron2.layers import ROIAlign, ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.roi_heads.mask_head import build_mask_head
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 from rcnnkit.config_masks import check_mask_head
 from rcnnkit.errors import UserError
@@ -143,6 +146,54 @@ def test_boxes_up_to_the_caps(repository):
     assert seen == [(4, 28, 28), (3, 56, 56), (3, 112, 112)]
 
 
+def half_full(count: int) -> Instances:
+    """Proposals of one image, of each of which the object covers the left half."""
+    instances = sampled(count)
+    instances.proposal_boxes = Boxes(torch.tensor([[8.0, 8.0, 40.0, 40.0]] * count))
+    instances.gt_masks = PolygonMasks([[np.array([8.0, 8.0, 24.0, 8.0, 24.0, 40.0, 8.0, 40.0])]] * count)
+    return instances
+
+
+@pytest.mark.parametrize("loss_weight", [1.0, 3.0])
+def test_the_losses_of_the_stages_by_hand(repository, loss_weight):
+    own = head(repository, OWN + "DICE_WEIGHT", 0.0, OWN + "LOSS_WEIGHT", loss_weight).train()
+    # Biases alone: the logits of a stage are those of the one before plus its own, so 0, ln 3, 0 and ln 3.
+    layers = (own.logits, *(stage.logits for stage in own.stages))
+    for layer, bias in zip(layers, (0.0, math.log(3), -math.log(3), math.log(3)), strict=True):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.constant_(layer.bias, bias)
+    losses = own(maps(2), [half_full(2), half_full(1)])
+    # Half of all cells are mask, and half of the band, which follows the outline of the target, for masks of one value
+    # have none. Of such cells logits of 0 cost ln 2 each, logits of ln 3 (−ln ¾ − ln ¼) / 2 = 0.836988.
+    # From coarse to fine the stages weigh ¼, ½, ¾ and 1.
+    expected = {"loss_mask": 0.25 * math.log(2) + 0.5 * 0.836988, "loss_mask_boundary": 0.75 * math.log(2) + 0.836988}
+    found = {name: loss.item() for name, loss in losses.items()}
+    assert found == pytest.approx({name: loss * loss_weight for name, loss in expected.items()}, rel=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_each_stage_begins_with_the_features_and_the_mask_of_the_one_before(repository, training):
+    own = head(repository).train(training)
+    given, made = [], []  # features and logits by turns
+    own.convolutions.register_forward_hook(lambda module, inputs, output: made.append(output.clone()))
+    own.logits.register_forward_hook(lambda module, inputs, output: made.append(output.clone()))
+    for stage in own.stages:
+        stage.register_forward_pre_hook(lambda module, inputs: given.extend(one.clone() for one in inputs[:2]))
+        stage.register_forward_hook(lambda module, inputs, output: made.extend(one.clone() for one in output))
+    own(maps(2), [sampled(2), sampled(1)] if training else [detected(2), detected(1)])
+    assert len(given) == 6 and all(one.any() for one in made)
+    assert all(torch.equal(*pair) for pair in zip(given, made[:6], strict=True))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_the_stages_read_the_detail_map_at_its_own_stride(repository, stride):
+    own = head(repository, OWN + "DETAIL_STRIDE", stride)
+    detail = own.detail(maps(1)["p2"])
+    height, width = small_rcnn.SIZE
+    assert detail.shape[2:] == (height // stride, width // stride)
+    assert [(s.pooler.spatial_scale, s.pooler.aligned) for s in own.stages] == [(1 / stride, True)] * 3
+
+
 def test_names_of_the_weights(repository):
     names = set(head(repository).state_dict())
     assert {name.split(".")[0] for name in names} == {"convolutions", "detail", "logits", "stages"}
@@ -239,8 +290,11 @@ def test_a_detail_stride_that_is_no_part_of_the_map_s(repository, stride):
 
 
 def test_pooled_features_are_refused(repository):
-    with pytest.raises(UserError, match="pools its features itself"):
-        build_mask_head(config(repository), ShapeSpec(channels=8, height=14, width=14))
+    pooled = ShapeSpec(channels=8, height=14, width=14)
+    with pytest.raises(UserError, match=r'from feature maps: set MODEL\.ROI_MASK_HEAD\.POOLER_TYPE ""'):
+        build_mask_head(config(repository, HEAD + "POOLER_TYPE", "ROIAlignV2"), pooled)
+    with pytest.raises(UserError, match="Res5ROIHeads hands over none; take an FPN"):
+        build_mask_head(config(repository, "MODEL.ROI_HEADS.NAME", "Res5ROIHeads"), pooled)
 
 
 def test_the_first_mask_is_not_part_of_the_last(repository):

@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY, BaseMaskRCNNHead
 from detectron2.modeling.roi_heads.mask_head import build_mask_head
 from detectron2.utils.events import EventStorage
+from rcnnkit.config import add_rcnnkit_config
 from rcnnkit.config_masks import check_mask_head
 from rcnnkit.errors import UserError
 from rcnnkit.modeling.mask_heads.quality_head import losses_and_masks
@@ -101,6 +103,30 @@ def test_fewer_boxes_are_learnt_where_the_config_says_so(repository):
     with EventStorage():
         judged(torch.randn(5, 8, 14, 14), [sampled(3), sampled(2)])
     assert seen == [2]
+
+
+def test_on_features_of_the_last_stage(repository):
+    """Res5ROIHeads hands the head the features of res5, of half the side that it announces."""
+    cfg = small_rcnn.config(repository, *QUALITY)
+    plain = get_cfg()
+    add_rcnnkit_config(plain)
+    plain.merge_from_file(str(repository / "configs" / "Base-RCNN-C4.yaml"))
+    plain.MODEL.ROI_MASK_HEAD.merge_from_other_cfg(cfg.MODEL.ROI_MASK_HEAD)
+    plain.merge_from_list(
+        [
+            *("MODEL.DEVICE", "cpu", "MODEL.MASK_ON", True, "MODEL.ROI_HEADS.NUM_CLASSES", 3),
+            *("MODEL.RESNETS.STEM_OUT_CHANNELS", 4, "MODEL.RESNETS.WIDTH_PER_GROUP", 4),
+            *("MODEL.RESNETS.RES2_OUT_CHANNELS", 8, "MODEL.RPN.POST_NMS_TOPK_TEST", 10),
+            *("MODEL.RPN.POST_NMS_TOPK_TRAIN", 40, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0),
+        ]
+    )
+    model = build_model(plain).train()
+    with EventStorage():
+        losses = model(small_rcnn.full_batch())
+    assert losses["loss_mask_quality"] > 0
+    with torch.no_grad():
+        found = model.eval()(small_rcnn.full_batch())[0]["instances"]
+    assert len(found) and torch.equal(found.mask_scores, found.scores * found.pred_mask_quality)
 
 
 def test_around_a_head_that_takes_feature_maps(repository):
