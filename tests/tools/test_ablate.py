@@ -2,10 +2,13 @@
 
 import importlib.util
 import json
+import math
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
 SPEC = importlib.util.spec_from_file_location("ablate", Path(__file__).resolve().parents[2] / "tools" / "ablate.py")
 ablate = sys.modules["ablate"] = importlib.util.module_from_spec(SPEC)  # dataclasses look their module up
@@ -53,7 +56,7 @@ def test_means_deviations_and_differences(plan):
 
 
 def test_numbers_of_another_config_are_refused(plan, capsys):
-    (plan.parent / "c.yaml").write_text("")
+    (plan.parent / "c.yaml").write_text("SOLVER:\n  BASE_LR: 0.5\n")
     plan.write_text(plan.read_text().replace("a.yaml", "c.yaml"))
     assert compare(plan, "--seeds", "1") == 2
     told = capsys.readouterr().err
@@ -80,6 +83,59 @@ def test_an_interrupted_run_goes_on_with_the_same_config_only(plan, value, capsy
 
 class Ended:
     returncode, stderr = 1, "stopped early"
+
+
+def finished(folder, *records):
+    """What a finished run leaves: records of metrics.json, and 6 + 4 values."""
+    (folder / "metrics.json").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    weights = {"backbone.weight": torch.zeros(2, 3), "backbone.bias": torch.zeros(4)}
+    torch.save({"model": weights, "iteration": 9}, folder / "model_final.pth")
+
+
+def test_each_seed_is_a_run_of_its_own(plan, monkeypatch):
+    asked = []
+
+    def train(command, **_):
+        words = dict(pairwise(command))
+        asked.append((words["--config-file"], words.get("SOLVER.MAX_ITER"), words["SEED"], words["OUTPUT_DIR"]))
+        finished(Path(words["OUTPUT_DIR"]), {"iteration": 4, "segm/AP": 50.0 + int(words["SEED"])})
+        return Succeeded()
+
+    monkeypatch.setattr(ablate.subprocess, "run", train)
+    assert compare(plan, "--seeds", "3", "7") == 0
+    out = plan.parent / "out"
+    rows = (("plain", "a.yaml", None), ("sharp", "b.yaml", "5"))
+    assert asked == [
+        (str(plan.parent / file), steps, seed, str(out / row / f"seed{seed}"))
+        for seed in "37"
+        for row, file, steps in rows
+    ]
+    stored = [json.loads((out / row / f"seed{seed}.json").read_text())["numbers"] for row in VALUES for seed in (3, 7)]
+    assert [numbers["segm/AP"] for numbers in stored] == [53.0, 57.0] * 2
+    assert "| `sharp` | 55.00 ± 2.83 | +0.00 |" in (out / "plan.md").read_text()  # half of 4, times √2
+    assert compare(plan, "--seeds", "3", "7") == 0 and len(asked) == 4  # all are on file
+
+
+class Succeeded:
+    returncode, stderr = 0, ""
+
+
+def test_the_numbers_of_a_run(tmp_path):
+    first, last = {"bbox/AP": 10.0, "segm/AP": 20.0, "segm/AP50": 30.0}, {"bbox/AP": 11.0, "segm/AP": 22.0}
+    finished(
+        tmp_path,
+        {"iteration": 0, "time": 0.5, "total_loss": 3.0},
+        {"iteration": 1, "time": 0.25, "total_loss": 2.0, **first},
+        {"iteration": 2, "time": 9.0, "total_loss": 1.0},  # a pause, which the median of the three leaves out
+        {"iteration": 3, **last},
+    )
+    # of what was measured several times the last; losses are no metrics
+    assert ablate.numbers_of(tmp_path) == {**first, **last, "seconds": 0.5, "values": 10}
+
+
+def test_a_run_without_times_has_none(tmp_path):
+    finished(tmp_path, {"iteration": 0, "segm/AP": 20.0})
+    assert math.isnan(ablate.numbers_of(tmp_path)["seconds"])
 
 
 def test_a_metric_that_is_not_there_is_told_after_the_first_run(plan, capsys):

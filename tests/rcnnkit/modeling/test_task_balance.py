@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 
+from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from rcnnkit.modeling.task_balance import FixedBalance, UncertaintyBalance, task_of, uncertainty_weighted
+from tests.rcnnkit.modeling import small_rcnn
 
 TASKS = ["rpn", "box", "mask", "mask_quality"]
 
@@ -66,6 +68,32 @@ def test_fixed():
     }
     assert list(found) == list(given) and found["loss_cls"] is given["loss_cls"]
     assert not list(FixedBalance(TASKS, {}).state_dict())
+
+
+def test_the_box_s_weight_is_that_of_its_classes_too():
+    given = losses(loss_cls=1.0, loss_box_reg=3.0, loss_cls_stage2=5.0, loss_mask=7.0)
+    found = FixedBalance(TASKS, {"box": 2.0})(given)
+    assert {name: loss.item() for name, loss in found.items()} == {
+        "loss_cls": 2.0,
+        "loss_box_reg": 6.0,
+        "loss_cls_stage2": 10.0,
+        "loss_mask": 7.0,
+    }
+
+
+@pytest.mark.parametrize("heads", [(), small_rcnn.CASCADE])
+def test_the_box_s_weight_reaches_every_loss_of_the_box_head(repository, heads):
+    found = []
+    for more in ((), ("RCNNKIT.TASK_WEIGHTS", [["box", 2.0]])):
+        torch.manual_seed(0)
+        model = build_model(small_rcnn.config(repository, *small_rcnn.MULTI_TASK, *heads, *more)).train()
+        torch.manual_seed(1)
+        with EventStorage():
+            found.append({name: loss.item() for name, loss in model(small_rcnn.full_batch()).items()})
+    plain, weighed = found
+    of_box = {name for name in plain if name.startswith(("loss_cls", "loss_box_reg"))}
+    assert len(of_box) == (6 if heads else 2)
+    assert weighed == pytest.approx({name: loss * (2 if name in of_box else 1) for name, loss in plain.items()})
 
 
 def test_learnt():

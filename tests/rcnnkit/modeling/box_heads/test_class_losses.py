@@ -13,8 +13,9 @@ from rcnnkit.modeling.box_heads import (
     seesaw_loss,
 )
 
-LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 1.0, 1.0]])
+LOGITS = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0], [3.0, 1.0, 1.0]])
 CLASSES = torch.tensor([0, 1, 2])  # of two classes and the background
+OF_BACKGROUND = math.log(math.exp(3) + 2 * math.e) - 1  # cross-entropy of the third box
 
 
 class TestClassBalanced:
@@ -43,7 +44,7 @@ class TestClassBalanced:
         of_boxes = [
             2.0 * (math.log(math.exp(2) + math.e + 1) - 2),
             0.5 * (math.log(1 + math.exp(3) + math.e) - 3),
-            math.log(3),
+            OF_BACKGROUND,
         ]
         loss = class_balanced_loss(LOGITS, CLASSES, weights)
         assert loss.item() == pytest.approx(sum(of_boxes) / 3, rel=1e-6)
@@ -66,9 +67,15 @@ class TestSeesaw:
         expected = [
             [0.0, 0.5 * math.log(4 / 16), 0.0],  # the rare class 1 is punished half as much; 1 scores below 0
             [0.0, 0.0, 0.0],  # the frequent class 0 is punished in full; the background takes no part
-            [0.0, 0.0, 0.0],
+            [0.0, 0.0, 0.0],  # class 0 scores above class 1, but the box is background
         ]
         torch.testing.assert_close(factors, torch.tensor(expected))
+
+    @pytest.mark.parametrize("counts", [[4, 16], [16, 4]])
+    def test_a_box_of_background_punishes_every_class_in_full(self, counts):
+        """However rare a class is, and however far it scores above the others or the background."""
+        logits = torch.tensor([[3.0, 1.0, 0.5], [1.0, 3.0, 0.5], [0.5, 1.0, 3.0]])
+        assert not seesaw_log_factors(logits, torch.tensor([2, 2, 2]), torch.tensor(counts), 0.5, 2.0).any()
 
     def test_compensation_by_hand(self):
         logits = torch.tensor([[1.0, 1.5, 9.0]])
@@ -80,7 +87,7 @@ class TestSeesaw:
         of_boxes = [
             math.log(math.exp(2) + 0.5 * math.e + 1) - 2,
             math.log(1 + math.exp(3) + math.e) - 3,
-            math.log(3),
+            OF_BACKGROUND,
         ]
         assert seesaw_loss(LOGITS, CLASSES, factors).item() == pytest.approx(sum(of_boxes) / 3, rel=1e-6)
 

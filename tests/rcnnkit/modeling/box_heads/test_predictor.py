@@ -1,16 +1,20 @@
 """Each loss in the RoI heads of Detectron2 and of rcnnkit: the layers stay, the loss is another, files go both ways."""
 
 import copy
+import math
 
 import pytest
 import torch
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
+from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.roi_heads import FastRCNNOutputLayers
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from rcnnkit.errors import UserError
-from rcnnkit.modeling.box_heads import ClassLossOutputLayers, SeesawLoss, use_class_loss
+from rcnnkit.modeling.box_heads import ClassBalancedLoss, ClassLossOutputLayers, SeesawLoss, use_class_loss
 from tests.rcnnkit.modeling import small_rcnn
 from tests.rcnnkit.modeling.small_rcnn import CASCADE, CASCADE_PLAIN, MULTI_TASK, full_batch
 
@@ -112,6 +116,23 @@ def test_counts_by_hand():
     assert loss.class_counts.tolist() == [2, 0, 2]
     loss.eval()(logits[:1], torch.tensor([0]))
     assert loss.class_counts.tolist() == [2, 0, 2]
+
+
+def test_the_class_loss_has_its_weight():
+    predictor = ClassLossOutputLayers(
+        ShapeSpec(channels=2),
+        class_loss=ClassBalancedLoss([1, 1, 1], 0.0),
+        box2box_transform=Box2BoxTransform((10.0, 10.0, 5.0, 5.0)),
+        num_classes=3,
+        loss_weight={"loss_cls": 3.0, "loss_box_reg": 5.0},
+    )
+    boxes = Boxes(torch.tensor([[0.0, 0.0, 8.0, 8.0]] * 2))
+    sampled = Instances((8, 8), proposal_boxes=boxes, gt_boxes=boxes, gt_classes=torch.tensor([1, 3]))
+    with EventStorage():
+        losses = predictor.losses((torch.zeros(2, 4), torch.zeros(2, 12)), [sampled])
+    # equal scores of three classes and the background cost ln 4; the only box of an object is where it should be
+    assert losses["loss_cls"].item() == pytest.approx(3 * math.log(4))
+    assert losses["loss_box_reg"].item() == 0
 
 
 def test_a_predictor_of_ones_own_is_refused(repository):

@@ -17,6 +17,7 @@ from detectron2.structures import Boxes, Instances, Keypoints
 from detectron2.utils.events import EventStorage
 from rcnnkit.config import add_rcnnkit_config
 from rcnnkit.data.shapes import register_shapes
+from rcnnkit.modeling.keypoint_heads import SubpixelKeypointHead
 from rcnnkit.modeling.keypoint_heads.coordinate_head import AxisClassifiers
 from rcnnkit.modeling.partial_labels import learn_from_labels_only
 from tests.rcnnkit import runs
@@ -187,6 +188,47 @@ def test_visibility_is_learnt_apart_from_the_place():
     seen, hidden = head.eval()(features, [detected([0, 0])])[0].pred_keypoints
     assert seen[:, 2].min() > 0.7 and hidden[:, 2].max() < 0.2
     assert (seen[:, :2] - hidden[:, :2]).abs().max() < 1  # a hidden point is placed all the same
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_loss_is_weighed_by_the_config(name):
+    features, instances = torch.randn(2, 4, 14, 14), [sampled(2, 1)]
+    plain, weighed = small(name), small(name, "MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT", 3.0)
+    weighed.load_state_dict(plain.state_dict())
+    expected = {key: 3 * value.item() for key, value in losses(plain, features, instances).items()}
+    found = {key: value.item() for key, value in losses(weighed, features, instances).items()}
+    assert found == pytest.approx(expected, rel=1e-6) and min(found.values()) > 0
+
+
+@pytest.mark.parametrize(("own", "of_both"), [(0.1, 1.0), (0.5, 1.0), (0.5, 3.0)])
+def test_the_visibility_has_a_weight_of_its_own(own, of_both):
+    section = "MODEL.ROI_KEYPOINT_HEAD."
+    weights = (section + "SUBPIXEL.VISIBILITY_LOSS_WEIGHT", own, section + "LOSS_WEIGHT", of_both)
+    head, plain = small("SubpixelKeypointHead", *weights), small("SubpixelKeypointHead")
+    plain.load_state_dict(head.state_dict())
+    for one in (head, plain):  # a chance of 1/2, which costs ln 2 whether the points are seen or not
+        torch.nn.init.zeros_(one.visibility_weight)
+    features, instances = torch.randn(2, 4, 14, 14), [sampled(2, 1)]
+    found = losses(head, features, instances)
+    assert found["loss_keypoint_visibility"].item() == pytest.approx(own * of_both * math.log(2))
+    at_place = losses(plain, features, instances)["loss_keypoint"].item()
+    assert found["loss_keypoint"].item() == pytest.approx(of_both * at_place)
+
+
+def test_the_visibility_by_hand():
+    # Two channels on 2 × 2 cells without convolutions. The heatmap is ln 3 times the first one, each cell four times:
+    # e⁰, e⁰, e⁰ and e^(2 ln 3) = 9 are shares of 1/12, 1/12, 1/12 and 3/4.
+    head = SubpixelKeypointHead(ShapeSpec(channels=2, height=2, width=2), num_keypoints=1, conv_dims=[])
+    with torch.no_grad():
+        head.heatmaps.weight.zero_()
+        head.heatmaps.weight[0, 0, 1:3, 1:3] = math.log(3)
+        head.visibility_weight.copy_(torch.tensor([[2.0, 3.0, 10.0, 20.0]]))
+        head.visibility_bias.fill_(0.25)
+    heatmaps, visibility = head.layers(torch.tensor([[[[0.0, 0.0], [0.0, 2.0]], [[4.0, 0.0], [0.0, 4.0]]]]))
+    assert heatmaps[0, 0, 2:, 2:].flatten().tolist() == pytest.approx([2 * math.log(3)] * 4)
+    # At the point the channels have 2 × 3/4 = 3/2 and 4 × (1/12 + 3/4) = 10/3, over all cells means of 1/2 and 2:
+    # 2 × 3/2 + 3 × 10/3 + 10 × 1/2 + 20 × 2 + 1/4
+    assert visibility.item() == pytest.approx(3 + 10 + 5 + 40 + 0.25)
 
 
 def test_the_visibility_does_not_move_the_heatmap():

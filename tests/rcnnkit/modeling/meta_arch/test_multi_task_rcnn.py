@@ -10,6 +10,7 @@ from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.events import EventStorage
 from rcnnkit.data.mapper import LabelMapper
 from rcnnkit.errors import UserError
+from rcnnkit.modeling.partial_labels import learn_from_labels_only
 from tests.rcnnkit.modeling import small_rcnn
 from tests.rcnnkit.modeling.small_rcnn import CASCADE, CASCADE_PLAIN, MULTI_TASK, ONE, TWO, full_batch, objects
 
@@ -150,6 +151,16 @@ def test_objects_with_a_box_only_change_neither_mask_nor_keypoint_loss(repositor
         assert torch.equal(found[name], full[name])
     assert found["loss_mask"] != full["loss_mask"] and found["loss_keypoint"] != full["loss_keypoint"]
     assert found["loss_mask"] > 0 and found["loss_keypoint"] > 0
+
+
+def test_partly_labelled_plain_models_learn_the_same_where_the_trainer_hides_the_rest(repository):
+    """Trainer calls `learn_from_labels_only`: without ignored regions it is all that MultiTaskRCNN does with them."""
+    plain, own = (seeded(small_rcnn.config(repository, *part)) for part in overrides("all"))
+    some = small_rcnn.batch(objects(TWO, [True, False], [False, True]), objects(ONE, [True], [True]))
+    expected, found = losses_of(learn_from_labels_only(plain), some), losses_of(own, some)
+    assert found.keys() == expected.keys()
+    for name, loss in found.items():
+        torch.testing.assert_close(loss, expected[name], rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("fields", [True, False])
