@@ -38,7 +38,8 @@ def add_augmentation_config(cfg: CfgNode) -> None:
     own.ROTATION.PROB = 0.0
     own.ROTATION.DEGREES = (-10.0, 10.0)
     # Each of four changes with probability PROB, by at most: BRIGHTNESS, share of white; CONTRAST and SATURATION,
-    # relative; HUE, degrees. Ranges of SSD (Liu et al., ECCV 2016, section 3.7): 32 of 255, 0.5, 0.5, 18.
+    # relative; HUE, degrees. SSD (Liu et al., ECCV 2016, section 2.2, "Data augmentation") names such distortions and
+    # Howard 2013, but no ranges; the numbers are those of its authors' implementation: 32 of 255, 0.5, 0.5, 18.
     own.PHOTOMETRIC = CfgNode()
     own.PHOTOMETRIC.PROB = 0.0
     own.PHOTOMETRIC.BRIGHTNESS = 0.125

@@ -39,8 +39,8 @@ def check(output, mask: bool, keypoints: bool) -> None:
     steps = runs.metrics(output)
     assert steps[-1]["iteration"] == 9 and all(math.isfinite(step["total_loss"]) for step in steps)
     last = [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()][-1]
-    found = {task for task in ("bbox", "segm", "keypoints") if f"{task}/AP" in last}
-    assert found == {"bbox", *(["segm"] if mask else []), *(["keypoints"] if keypoints else [])}
+    found = {task for task in ("bbox", "segm", "boundary", "keypoints") if f"{task}/AP" in last}
+    assert found == {"bbox", *(["segm", "boundary"] if mask else []), *(["keypoints"] if keypoints else [])}
     assert not runs.missing_files(output)
 
 

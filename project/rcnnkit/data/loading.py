@@ -22,13 +22,18 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
 from rcnnkit.data.label_counts import count_classes, count_labels, is_object
 from rcnnkit.data.mapper import LabelMapper
+from rcnnkit.data.thin_images import check_thin_images
 from rcnnkit.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 
 def build_train_loader(cfg: CfgNode) -> Iterable[list[dict]]:
-    """An endless loader of training batches with rcnnkit's mapper; see `RCNNKIT.NEGATIVES` for what is drawn."""
+    """An endless loader of training batches with rcnnkit's mapper; see `RCNNKIT.NEGATIVES` for what is drawn.
+
+    Raises:
+        UserError: an image of which a resize may leave no pixel; or what `training_mapper` and the sampler refuse.
+    """
     records = training_records(cfg)
     if not isinstance(records, list):  # a torch Dataset that someone registered: its own order, its own filter
         mapper = training_mapper(cfg, records)
@@ -37,6 +42,7 @@ def build_train_loader(cfg: CfgNode) -> Iterable[list[dict]]:
     # serialised once: the loader and the mapper read the same memory, which forked workers share
     shared = DatasetFromList(records, copy=False)
     mapper = training_mapper(cfg, shared)
+    check_thin_images(records, mapper.augmentations.augs)
     loader = build_detection_train_loader(cfg, mapper=mapper, dataset=shared, sampler=sampler)
     return TellingLoader(loader, -(-len(records) // comm.get_world_size()))
 
@@ -169,10 +175,14 @@ class TellingLoader:
         self._found: Counter = Counter()
 
     def __iter__(self) -> Iterator[list[dict]]:
-        for batch in self.loader:
-            for item in batch:
-                self._take(item)
-            yield batch
+        try:
+            for batch in self.loader:
+                for item in batch:
+                    self._take(item)
+                yield batch
+        except UserError as error:
+            # one of a worker process comes with the worker's traceback before it
+            raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2]) from error
 
     def _take(self, item: dict) -> None:
         left_out = item.pop("left_out", {})

@@ -15,8 +15,9 @@ from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints, PolygonMasks, polygons_to_bitmask
-from rcnnkit.data.augmentation import Combination, LabelledImage, training_policies
+from rcnnkit.data.augmentation import AffineTransform, Combination, LabelledImage, training_policies
 from rcnnkit.data.images import MAX_IMAGE_PIXELS, WHITE_16BIT, read_image
+from rcnnkit.data.thin_images import resized, too_thin
 from rcnnkit.errors import UserError
 
 # Why an annotation is not among the instances.
@@ -52,6 +53,7 @@ class LabelMapper(DatasetMapper):
         max_image_pixels: int = MAX_IMAGE_PIXELS,
         white_16bit: int = WHITE_16BIT,
         augment_with_boxes: bool = False,
+        ignored_class: int = 255,
         combinations: Sequence[Combination] = (),
         other_records: Any = (),
         **detectron2_arguments: Any,
@@ -62,6 +64,7 @@ class LabelMapper(DatasetMapper):
             max_image_pixels: larger images are refused before they are decoded.
             white_16bit: value of 16-bit grey that becomes white.
             augment_with_boxes: augmentations see the objects' boxes, (N, 4) XYXY as `AugInput.boxes`, in training.
+            ignored_class: value of "sem_seg" where a rotation, shear or shift shows what is outside of the image.
             combinations: what puts the augmented image and other ones together, in order; in training. Masks need the
                 format "bitmask".
             other_records: where the other ones come from: anything with a length whose items are records. Only read
@@ -72,6 +75,7 @@ class LabelMapper(DatasetMapper):
         self.max_image_pixels = max_image_pixels
         self.white_16bit = white_16bit
         self.augment_with_boxes = augment_with_boxes
+        self.ignored_class = ignored_class
         self.combinations = list(combinations)
         self.other_records = other_records
         if self.combinations and not len(other_records):
@@ -93,6 +97,7 @@ class LabelMapper(DatasetMapper):
             **arguments,
             "max_image_pixels": cfg.RCNNKIT.MAX_IMAGE_PIXELS,
             "white_16bit": cfg.RCNNKIT.WHITE_16BIT,
+            "ignored_class": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -106,7 +111,8 @@ class LabelMapper(DatasetMapper):
         item, image = self._augmented(dataset_dict)
         if self.combinations and "instances" in item:
             image = self._combined(item, image)
-        item["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        # a copy: a flip leaves negative strides, which a side of one pixel keeps in numpy's eyes contiguous
+        item["image"] = torch.from_numpy(image.transpose(2, 0, 1).copy())
         return item
 
     def _augmented(self, dataset_dict: dict) -> tuple[dict, np.ndarray]:
@@ -121,10 +127,10 @@ class LabelMapper(DatasetMapper):
         if "sem_seg_file_name" in item:
             sem_seg = utils.read_image(item.pop("sem_seg_file_name"), "L").squeeze(2)
         augmented = T.AugInput(image, boxes=self._seen_boxes(annotations), sem_seg=sem_seg)
-        transforms = self.augmentations(augmented)
+        transforms = self._transformed(augmented, item)
         size = augmented.image.shape[:2]
         if augmented.sem_seg is not None:
-            item["sem_seg"] = torch.as_tensor(augmented.sem_seg.astype("long"))
+            item["sem_seg"] = self._segmentation(augmented.sem_seg, transforms, image.shape[:2])
         if self.proposal_topk is not None:
             utils.transform_proposals(item, size, transforms, proposal_topk=self.proposal_topk)
         if self.is_train and annotations is not None:
@@ -135,6 +141,26 @@ class LabelMapper(DatasetMapper):
             if left_out:
                 item["left_out"] = dict(left_out)
         return item, augmented.image
+
+    def _transformed(self, augmented: T.AugInput, item: dict) -> T.TransformList:
+        """What the augmentations have done; of a thin image they may leave no pixel, which is told."""
+        whole = augmented.image.shape[:2]
+        try:
+            transforms = self.augmentations(augmented)
+        except (ValueError, ArithmeticError, RuntimeError) as error:
+            # the image is as it was before the transform that failed
+            if all(resized(augmented.image.shape[:2], self.augmentations.augs)):
+                raise
+            raise too_thin(item["file_name"], whole) from error
+        if not augmented.image.size:
+            raise too_thin(item["file_name"], whole)
+        return transforms
+
+    def _segmentation(self, moved: np.ndarray, transforms: T.TransformList, before: tuple[int, int]) -> torch.Tensor:
+        """(H, W) int64 classes; to be ignored where a transform that fills masks with 0 shows what is outside."""
+        classes = moved.astype("long")
+        classes[transforms.apply_segmentation(np.ones(before, dtype=np.uint8)) == 0] = self.ignored_class
+        return torch.as_tensor(classes)
 
     def _combined(self, item: dict, image: np.ndarray) -> np.ndarray:
         """Put the item and others together: its labels are changed, its image (H, W, C) is returned."""
@@ -174,14 +200,18 @@ class LabelMapper(DatasetMapper):
     ) -> tuple[Instances, Counter]:
         left_out: Counter = Counter()
         kept = []
+        turned = any(isinstance(one, AffineTransform) for one in transforms.transforms)
         for annotation in annotations:
             if annotation.get("iscrowd", 0) or annotation.get("ignore", 0):
                 left_out[CROWD if annotation.get("iscrowd", 0) else IGNORED] += 1
                 continue
             owned = self._labels(annotation, item, left_out)
+            points = _points_inside(owned) if turned and "segmentation" not in owned else None
             moved = utils.transform_instance_annotations(
                 owned, transforms, size, keypoint_hflip_indices=self.keypoint_hflip_indices
             )
+            if points is not None:
+                _enclose(moved, transforms.apply_coords(points), size)
             kept.append(self._mirrored(moved, transforms))
         instances = Instances(size)
         instances.gt_boxes = _boxes(kept)
@@ -275,6 +305,29 @@ class LabelMapper(DatasetMapper):
 
 def _labelled(item: dict, image: np.ndarray) -> LabelledImage:
     return LabelledImage(image, item["instances"], item.get("ignored"))
+
+
+def _points_inside(annotation: dict) -> np.ndarray | None:
+    """(N, 2): the labelled keypoints that lie in the box; None where there are no keypoints."""
+    if "keypoints" not in annotation:
+        return None
+    points = annotation["keypoints"].reshape(-1, 3)
+    x0, y0, x1, y1 = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
+    x, y, visible = points.T
+    return points[(visible > 0) & (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1), :2]
+
+
+def _enclose(annotation: dict, points: np.ndarray, size: tuple[int, int]) -> None:
+    """Let the box of an object reach around those of the moved points (N, 2) that are in the image.
+
+    A turned box follows the ellipse inside it, which leaves out what lay in its corners; of these keypoints are known.
+    """
+    x0, y0, x1, y1 = annotation["bbox"]
+    seen = points[((points >= 0) & (points <= size[::-1])).all(axis=1)]
+    if len(seen) and x1 > x0 and y1 > y0:
+        annotation["bbox"] = np.concatenate(
+            [np.minimum(seen.min(axis=0), (x0, y0)), np.maximum(seen.max(axis=0), (x1, y1))]
+        )
 
 
 def _ignored_boxes(annotations: list[dict], transforms: Any, size: tuple[int, int]) -> Boxes:

@@ -30,6 +30,7 @@ def show(tmp_path):
         status = main(["data", "show", path, "--augmented", *given, *where, *more])
         return status, cv2.imread(str(out)) if status == 0 else None
 
+    drawn.data = data
     yield drawn
     forget_data(*(set(DatasetCatalog.list()) - before))
 
@@ -63,6 +64,36 @@ def test_each_draw_is_another_and_the_seed_decides(show, capsys):
     assert np.array_equal(again, sheet)
     _, other = show(*more, "--seed", "2")
     assert not np.array_equal(other, sheet)
+
+
+def files(show) -> list[np.ndarray]:
+    """The four images, as PLAIN leaves them."""
+    return [cv2.imread(str(show.data / f"{number}.png")) for number in range(1, 5)]
+
+
+def test_the_images_are_those_that_were_chosen(show):
+    """In the order of the file, or with a seed in its own, here one that begins with another than the first."""
+    other = next(seed for seed in range(20) if chosen(4, 3, seed)[0] != 0)
+    for more, seed in (((), None), (("--seed", str(other)), other)):
+        _, sheet = show("--count", "3", "--plain", *PLAIN, *more)
+        for tile, index in zip(tiles(sheet)[:3], chosen(4, 3, seed), strict=True):
+            assert np.array_equal(tile, files(show)[index])
+
+
+def test_the_seed_decides_the_draws_of_an_image_too(show):
+    """Two seeds that choose the same image first."""
+    first, second = [seed for seed in range(20) if chosen(4, 1, seed) == [0]][:2]
+    light = (f"{ON}.PHOTOMETRIC.PROB", "1.0", f"{ON}.PHOTOMETRIC.BRIGHTNESS", "0.5")
+    sheets = [show("--count", "1", "--seed", str(seed), *PLAIN, *light)[1] for seed in (first, second, first)]
+    assert np.array_equal(sheets[0], sheets[2]) and not np.array_equal(sheets[0], sheets[1])
+
+
+@pytest.mark.parametrize("image_format", ["BGR", "RGB"])
+def test_colours_are_those_of_the_file_whatever_the_order_of_channels(show, image_format):
+    red = np.full((64, 64, 3), (10, 20, 200), dtype=np.uint8)
+    cv2.imwrite(str(show.data / "1.png"), red)
+    _, sheet = show("--count", "1", "--plain", *PLAIN, "INPUT.FORMAT", image_format)
+    assert np.array_equal(tiles(sheet)[0], red)
 
 
 def test_overrides_reach_the_mapper(show):

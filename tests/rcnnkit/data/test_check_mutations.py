@@ -200,6 +200,7 @@ OF_AN_IMAGE = [
     ("image-unsupported", "images/c.jpg", "c.jpg", replace_by(float_picture)),
     ("image-too-large", "images/c.jpg", "c.jpg", replace_by(write_huge)),
     ("image-size", TRAIN, "c.jpg", replace_by(lambda path: draw_picture(path, 80, (32, 24)))),
+    ("image-thin", "images/c.jpg", "c.jpg", replace_by(lambda path: draw_picture(path, 80, (603, 3)))),
     ("image-size-exif", TRAIN, "c.jpg", save_as(exif=turned())),
     ("image-outside", TRAIN, "c.jpg", link_outside),
     (
@@ -281,6 +282,11 @@ def test_damaged_images(root, kind, file, name, damage):
     ids = {"a.png": "image 1", "c.jpg": "image 3", "f.jpg": "image 6"}
     found = found_at(root, kind, file, ids[name] if file.endswith(".json") else None)
     assert all(problem.image in (None, f"images/{name}") for problem in found if problem.kind == kind)
+
+
+def test_an_image_200_times_as_long_as_wide_is_not_too_thin(root):
+    draw_picture(root / "images" / "c.jpg", 80, (600, 3))
+    assert "image-thin" not in {problem.kind for problem in check(str(root)).problems}
 
 
 def test_the_same_file_in_training_and_validation(root):

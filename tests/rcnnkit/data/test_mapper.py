@@ -11,6 +11,7 @@ from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, BoxMode, PolygonMasks
 from rcnnkit.config import add_rcnnkit_config
+from rcnnkit.data.augmentation.affine import rotation, shift
 from rcnnkit.data.mapper import CROWD, EMPTY_BOX, EMPTY_MASK, IGNORED, SHORT_POLYGON, LabelMapper
 from rcnnkit.errors import UserError
 
@@ -178,6 +179,114 @@ def test_a_flip_swaps_sides_and_leaves_other_objects_alone(record):
     points = item["instances"].gt_keypoints.tensor
     assert points[0].tolist() == [[47.5, 12.5, 2], [0, 0, 0], [39.5, 20.5, 1]]
     assert not points[1].any()
+
+
+def turned(record, *annotations, degrees=45.0, **arguments):
+    """The 60×40 picture turned about (30, 20)."""
+    made = mapper(rotation(40, 60, degrees), use_keypoint=True, **arguments)
+    return made(record(*annotations))["instances"]
+
+
+def test_a_turned_box_reaches_around_the_keypoints_that_it_held(record):
+    """The circle inside the square of 20 stays where it is; its corner (-10, -10) goes to (-√200, 0)."""
+    corner = [20, 10, 1, 30, 20, 2, 0, 0, 0]
+    # (0, -15) lay above the box; it goes to (-10.6, -10.6), which is outside of the box and stays so
+    above = [30, 5, 2, 30, 20, 2, 0, 0, 0]
+    unlabelled = [20, 10, 0, 30, 20, 2, 0, 0, 0]
+    box = (20, 10, 40, 30)
+    found = turned(record, *(an_object(box=box, keypoints=points) for points in (corner, above, unlabelled)))
+    expected = [[30 - 200**0.5, 10, 40, 30], [20, 10, 40, 30], [20, 10, 40, 30]]
+    torch.testing.assert_close(found.gt_boxes.tensor, torch.tensor(expected))
+    as_sizes = {**an_object(box=(20, 10, 20, 20), keypoints=corner), "bbox_mode": BoxMode.XYWH_ABS}
+    torch.testing.assert_close(turned(record, as_sizes).gt_boxes.tensor[0], torch.tensor(expected[0]))
+
+
+@pytest.mark.parametrize("degrees", [-75.0, -45.0, 10.0, 30.0, 45.0, 90.0])
+def test_keypoints_that_were_in_the_box_are_in_the_turned_one(record, degrees):
+    rng = np.random.default_rng(0)
+    objects = []
+    for _ in range(30):
+        x, y, width, height = rng.uniform((0, 0, 4, 4), (40, 25, 20, 15))
+        places = rng.uniform((x, y), (x + width, y + height), (3, 2))
+        places[0] = x, y  # a corner lies farthest from the ellipse
+        points = np.column_stack([places, [2, 2, 1]]).flatten().tolist()
+        objects.append(an_object(box=(x, y, x + width, y + height), keypoints=points))
+    found = turned(record, *objects, degrees=degrees)
+    assert len(found) > 15
+    boxes, points = found.gt_boxes.tensor[:, None].double(), found.gt_keypoints.tensor.double()
+    inside = ((points[:, :, :2] >= boxes[..., :2] - 1e-4) & (points[:, :, :2] <= boxes[..., 2:] + 1e-4)).all(dim=2)
+    assert inside[points[:, :, 2] > 0].all()
+    assert (boxes >= 0).all() and (boxes[..., 2:] <= torch.tensor([60, 40])).all()
+
+
+def test_a_mask_alone_decides_its_turned_box(record):
+    """Beside it a keypoint in the corner of the box widens nothing, and one that left the image neither."""
+    middle = [[28.0, 18.0, 32.0, 18.0, 32.0, 22.0, 28.0, 22.0]]
+    annotation = an_object(box=(20, 10, 40, 30), segmentation=middle, keypoints=[20, 10, 2, 0, 0, 0, 0, 0, 0])
+    [box] = turned(record, annotation, use_instance_mask=True, recompute_boxes=True).gt_boxes.tensor.tolist()
+    assert box == pytest.approx([30 - 8**0.5, 20 - 8**0.5, 30 + 8**0.5, 20 + 8**0.5], abs=1e-4)
+    [box] = turned(record, annotation, use_instance_mask=True).gt_boxes.tensor.tolist()
+    assert box == pytest.approx([20, 10, 40, 30]), "where boxes are not taken from masks it is the ellipse's"
+    gone = an_object(box=(0, 0, 20, 20), keypoints=[0, 0, 2, 0, 0, 0, 0, 0, 0])
+    moved = mapper(shift(40, 60, -5, -5), use_keypoint=True)(record(gone))["instances"]
+    assert moved.gt_boxes.tensor.tolist() == [[0, 0, 15, 15]]
+
+
+def test_boxes_that_nothing_turns_do_not_reach_for_keypoints(record):
+    """A keypoint in the corner, on a box that a resize scales to what is no number of single precision."""
+    given = an_object(box=(10.1, 10.3, 30.7, 30.9), keypoints=[10.1, 10.3, 2, 30.7, 30.9, 2, 0, 0, 0])
+    resize, flip = T.ResizeTransform(40, 60, 53, 79), T.HFlipTransform(79)
+    arguments = {"augmentations": [resize, flip], "image_format": "BGR", "use_keypoint": True}
+    own, engines = (
+        kind(True, keypoint_hflip_indices=np.array([1, 0, 2]), **arguments)(record(given))["instances"]
+        for kind in (LabelMapper, DatasetMapper)
+    )
+    assert torch.equal(own.gt_boxes.tensor, engines.gt_boxes.tensor)
+
+
+def test_segmentations_of_the_whole_image_are_ignored_where_nothing_was_seen(record, tmp_path):
+    """Class 0 is one as any other: what a shift brings from outside is none."""
+    classes = np.arange(40 * 60, dtype=np.uint8).reshape(40, 60) % 3
+    Image.fromarray(classes).save(tmp_path / "classes.png")
+    given = record(sem_seg_file_name=str(tmp_path / "classes.png"))
+    assert torch.equal(mapper()(given)["sem_seg"], torch.from_numpy(classes).long())
+    expected = np.full((40, 60), 255)
+    expected[:37, 5:] = classes[3:, :-5]
+    moved = shift(40, 60, 5, -3)
+    assert np.array_equal(mapper(moved)(given)["sem_seg"].numpy(), expected)
+    assert np.array_equal(mapper(moved, T.HFlipTransform(60))(given)["sem_seg"].numpy(), expected[:, ::-1])
+    expected[expected == 255] = 9
+    assert np.array_equal(mapper(moved, ignored_class=9)(given)["sem_seg"].numpy(), expected)
+
+
+def test_the_ignored_class_is_that_of_the_config():
+    cfg = get_cfg()
+    add_rcnnkit_config(cfg)
+    assert LabelMapper(cfg, True).ignored_class == 255
+    cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE = 254
+    assert LabelMapper(cfg, True).ignored_class == 254
+
+
+@pytest.mark.parametrize("image_format, channels", [("L", 1), ("BGR", 3)])
+@pytest.mark.parametrize("size", [(40, 1), (1, 60), (1, 1)])
+def test_a_flip_of_a_crop_one_pixel_wide(record, image_format, channels, size):
+    """The resize between them gives an array of its own, whose negative strides nothing else would copy away."""
+    height, width = size
+    resize = T.ResizeTransform(height, width, 2 * height - 1, 2 * width - 1)
+    for flip in (T.HFlipTransform(2 * width - 1), T.VFlipTransform(2 * height - 1)):
+        steps = [T.CropTransform(0, 0, width, height), resize, flip]
+        item = LabelMapper(True, augmentations=steps, image_format=image_format)(record(an_object()))
+        assert item["image"].shape == (channels, 2 * height - 1, 2 * width - 1)
+
+
+def test_crops_that_cut_no_object_look_at_objects_only(record):
+    """Crowds and what is to be ignored may be cut."""
+    given = [an_object(), an_object(1, iscrowd=1), an_object(1, ignore=1), an_object(2, box=(1, 2, 3, 4))]
+    made = mapper(augment_with_boxes=True)
+    assert made._seen_boxes(given).tolist() == [[10, 10, 30, 30], [1, 2, 3, 4]]
+    assert made._seen_boxes(None).shape == (0, 4)
+    assert mapper()._seen_boxes(given) is None, "no augmentation asks for them"
+    assert mapper(train=False, augment_with_boxes=True)._seen_boxes(given) is None
 
 
 def test_run_lengths_in_either_form(record):

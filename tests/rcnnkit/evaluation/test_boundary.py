@@ -75,6 +75,18 @@ def test_exact_masks_and_none():
     assert set(none) == set(METRICS) and all(math.isnan(value) for value in none.values())
 
 
+def test_a_result_is_as_large_as_its_mask_whatever_its_box():
+    """Of squares of 40 pixels, medium ones, the better one is not there: at every recall half of what is found is true.
+
+    Its box is large, as is the other's; by their area neither would count among the medium ones, and AP were 100.
+    """
+    data = truth((20, 20, 60, 60))
+    found = [result(20, 20, 60, 60, score=0.8), result(60, 60, 100, 100, score=0.9)]
+    values = boundary_ap(data, [{**one, "bbox": [0, 0, 100, 100]} for one in found])
+    assert values["APm"] == pytest.approx(50) and math.isnan(values["APl"])
+    assert values == pytest.approx(boundary_ap(data, found), nan_ok=True)
+
+
 def test_classes_and_chosen_images():
     data = truth((20, 20, 60, 60))
     data["categories"].append({"id": 9, "name": "other"})

@@ -41,7 +41,7 @@ class AffineTransform(T.Transform):
         return self._warp(img, cv2.INTER_LINEAR, self.fill)
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        """(H, W) labels, taken from the nearest pixel."""
+        """(H, W) labels, taken from the nearest pixel; 0 outside, as masks need it."""
         return self._warp(segmentation, cv2.INTER_NEAREST, 0)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:

@@ -18,7 +18,8 @@ COLOUR_ORDERS = {"RGB": (cv2.COLOR_RGB2HSV, cv2.COLOR_HSV2RGB), "BGR": (cv2.COLO
 class PhotometricJitter(T.Augmentation):
     """Each of the four changes with the same probability, drawn for itself.
 
-    Liu et al., "SSD: single shot multibox detector", ECCV 2016, section 3.7, after Howard 2013 (arXiv 1312.5402).
+    As in the training of SSD: Liu et al., "SSD: single shot multibox detector", ECCV 2016, arXiv 1512.02325, section
+    2.2, "Data augmentation", after Howard 2013, arXiv 1312.5402.
 
     Args:
         prob: of each change, 0 to 1.

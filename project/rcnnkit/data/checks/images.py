@@ -15,6 +15,7 @@ from tqdm import tqdm
 from rcnnkit.data.checks.places import Places
 from rcnnkit.data.images import MAX_IMAGE_PIXELS, Header, ImageError, end_is_missing, header, read_image
 from rcnnkit.data.labelled import WARNING, LabelledData, Problem
+from rcnnkit.data.thin_images import THIN
 from rcnnkit.data.tree import Tree
 
 _THREADS = 8
@@ -74,6 +75,7 @@ def check_images(data: LabelledData, places: Places, states: Mapping[str, ImageS
             yield places.of_image(state.kind, record, None, None, state.advice)
         if state.header is not None:
             yield from _size_problem(record, state.header, places)
+            yield from _thin_problem(record, state.header, places)
 
 
 def _size_problem(record: dict, found: Header, places: Places) -> Iterator[Problem]:
@@ -88,6 +90,13 @@ def _size_problem(record: dict, found: Header, places: Places) -> Iterator[Probl
         return
     advice = f"the file is {upright[0]}x{upright[1]}; correct the size, or put the picture back that was labelled"
     yield places.of_record("image-size", record, "width x height", value, advice)
+
+
+def _thin_problem(record: dict, found: Header, places: Places) -> Iterator[Problem]:
+    if max(found.width, found.height) > THIN * min(found.width, found.height):
+        value = f"{found.width}x{found.height}"
+        advice = f"a side more than {THIN} times the other may be resized to nothing, which ends a run; tile or pad it"
+        yield places.of_image("image-thin", record, "width x height", value, advice, WARNING)
 
 
 def check_labels_missing(data: LabelledData, places: Places) -> Iterator[Problem]:

@@ -60,6 +60,17 @@ class TestShift:
         expected[3], expected[:, :2] = 9, 9
         assert np.array_equal(moved, expected)
 
+    def test_outside_of_a_mask_is_nothing_whatever_the_fill(self):
+        mask = np.ones((4, 6), dtype=np.uint8)
+        expected = np.zeros((4, 6), dtype=np.uint8)
+        expected[:3, 2:] = 1
+        assert np.array_equal(shift(4, 6, 2, -1, fill=9).apply_segmentation(mask), expected)
+
+    def test_points_outside_of_the_image_are_none_though_they_come_to_lie_inside(self):
+        # what has no pixel has nothing to be found at its new place
+        moved = shift(4, 6, 3, 1).apply_coords(np.array([[-1.0, 1.0], [1.0, -0.5], [0.0, 0.0]]))
+        assert np.isnan(moved[:2]).all() and moved[2].tolist() == [3, 1]
+
     def test_boxes_are_cut_at_the_frame(self):
         boxes = np.array([[0.0, 0.0, 2.0, 2.0], [3.0, 1.0, 6.0, 4.0], [5.0, 0.0, 6.0, 1.0]])
         moved = shift(4, 6, 2, 1).apply_box(boxes)

@@ -91,6 +91,15 @@ def test_objects_with_a_box_only_keep_it_until_nearly_all_of_it_is_covered():
     assert not result.instances.gt_masks.tensor[:2].any()
 
 
+@pytest.mark.parametrize("box, covered", [((0, 0, 2.5, 1), (2, 0, 3, 1)), ((0, 0, 1, 2.5), (0, 2, 1, 3))])
+def test_a_box_has_the_pixels_that_it_covers_in_part(box, covered):
+    """Two and a half pixels are three; of these two are left."""
+    given = labelled(SIZE, 0, Drawn((0, 0, 1, 1), has_mask=False)).instances
+    given.gt_boxes.tensor[0] = torch.tensor(box)
+    for share, stays in ((0.66, 1), (0.67, 0)):
+        assert len(occluded(given, rectangle(SIZE, covered), LeastLeft(share, 1))[0]) == stays
+
+
 def test_all_is_covered():
     target = labelled(SIZE, 10, Drawn((2, 1, 6, 5)), Drawn((1, 1, 3, 3), has_mask=False), ignored=[(0, 0, 2, 2)])
     result, lost = paste(target, labelled(SIZE, 200, Drawn((0, 0, 10, 8))))

@@ -60,6 +60,14 @@ def test_keypoints_may_all_be_lost_while_the_object_stays():
     assert cut.instances.gt_has_keypoints.tolist() == [False]
 
 
+def test_keypoints_on_the_edges_of_the_window_are_shown_and_those_beyond_are_not():
+    """The window from (2, 1) to (6, 4); an edge belongs to the image, as Detectron2 has it."""
+    points = [(2, 1, 2), (6, 4, 1), (6.5, 2, 2), (1.5, 2, 2), (4, 4.5, 2), (4, 0.5, 2)]
+    image = labelled((6, 8), 0, Drawn((0, 0, 8, 6), points=points), points=6)
+    cut, _ = seen(image, View((0, 0), (2, 1, 6, 4), (6, 8)))
+    assert points_of(cut) == [[[2, 1, 2], [6, 4, 1], *[[0, 0, 0]] * 4]]
+
+
 def test_too_little_is_dropped_by_mask_or_by_box():
     # x from 9 on is shown: of masks and boxes 10 wide one column of ten, of the last one two
     objects = [Drawn((0, 0, 10, 4)), Drawn((0, 4, 10, 8), has_mask=False), Drawn((1, 8, 11, 12))]

@@ -43,3 +43,45 @@ def test_nothing_or_something():
     assert np.array_equal(image, kept)
     assert np.array_equal(transform.apply_image(image), result)
     assert transform.apply_coords(np.array([[1.0, 2.0]])).tolist() == [[1, 2]]
+
+
+GROUND, SPOT = (90, 110, 130), (110, 140, 90)  # two colours that no clipping changes
+
+
+@pytest.mark.parametrize("kind", ["brightness", "contrast", "saturation", "hue"])
+def test_each_change_is_drawn_in_both_directions_up_to_its_most(kind):
+    np.random.seed(0)  # noqa: NPY002 — Detectron2's augmentations draw from it
+    most = {"brightness": 0.1, "contrast": 0.5, "saturation": 0.5, "hue": 30.0}
+    neutral = {"brightness": 0.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.0}
+    image = pixels([[GROUND, SPOT]])
+    policy = PhotometricJitter(1.0, **{name: most[name] * (name == kind) for name in most}, image_format="RGB")
+    measured = [_measured(kind, policy.get_transform(image).apply_image(image)) for _ in range(60)]
+    least, middle, greatest = (
+        _measured(kind, changed(image, **{kind: neutral[kind] + sign * most[kind]}, image_format="RGB"))
+        for sign in (-1, 0, 1)
+    )
+    assert least < middle < greatest
+    assert least <= min(measured) < least + 0.15 * (middle - least)
+    assert greatest - 0.15 * (greatest - middle) < max(measured) <= greatest
+    assert 15 < sum(value < middle for value in measured) < 45
+
+
+def _measured(kind: str, image: np.ndarray) -> float:
+    """What the change of the kind moves, by both pixels' values, or of the first one's HSV."""
+    values = image[0].astype(float)
+    red, green, blue = values[0]
+    return {
+        "brightness": values.mean(),
+        "contrast": np.abs(values - values.mean()).mean(),
+        "saturation": 1 - values[0].min() / values[0].max(),
+        # of a colour with the most blue and the least red: 240° and more with red, less with green
+        "hue": 240 + 60 * (red - green) / (blue - min(red, green)),
+    }[kind]
+
+
+def test_a_probability_of_a_half_makes_each_change_half_of_the_time():
+    np.random.seed(0)  # noqa: NPY002
+    image = pixels([[GROUND, SPOT]])
+    policy = PhotometricJitter(0.5, brightness=0.1, contrast=0, saturation=0, hue=0, image_format="RGB")
+    made = sum(not np.array_equal(policy.get_transform(image).apply_image(image), image) for _ in range(200))
+    assert 70 < made < 130

@@ -1,6 +1,7 @@
 """From the config to what the model sees, with boxes, masks and keypoints."""
 
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 from PIL import Image
 
@@ -10,7 +11,15 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from rcnnkit.config import add_rcnnkit_config
 from rcnnkit.config_augmentation import check_augmentation_config
-from rcnnkit.data.augmentation import ObjectCrop, PhotometricJitter, RandomPolicy, RotateInFrame
+from rcnnkit.data.augmentation import (
+    CopyPaste,
+    Mosaic,
+    ObjectCrop,
+    PhotometricJitter,
+    RandomPolicy,
+    RotateInFrame,
+    training_policies,
+)
 from rcnnkit.data.augmentation.affine import rotation
 from rcnnkit.data.mapper import LabelMapper
 from rcnnkit.errors import UserError
@@ -73,6 +82,119 @@ def test_all_in_order_and_none_in_tests(cfg):
     ]
     assert made["recompute_boxes"] and made["augment_with_boxes"]
     assert [type(one) for one in LabelMapper.from_config(cfg, False)["augmentations"]] == [T.ResizeShortestEdge]
+
+
+@pytest.mark.parametrize(
+    "key, value, outlines",
+    [
+        ("ROTATION.PROB", 0.5, True),
+        ("SCALE_JITTER.ENABLED", True, True),
+        ("RANDOM_POLICY.COUNT", 1, True),
+        ("OBJECT_CROP.PROB", 0.5, False),  # each object is whole or not there
+        ("PHOTOMETRIC.PROB", 0.5, False),
+        ("MOSAIC.PROB", 0.5, False),  # which takes its boxes itself
+    ],
+)
+def test_each_policy_that_changes_outlines_has_boxes_taken_from_masks(cfg, key, value, outlines):
+    cfg.merge_from_list([f"RCNNKIT.AUGMENTATION.{key}", value])
+    assert training_policies(cfg, []).change_outlines is outlines
+    assert LabelMapper.from_config(cfg, True)["recompute_boxes"] is outlines
+    cfg.MODEL.MASK_ON = False
+    assert not LabelMapper.from_config(cfg, True)["recompute_boxes"], "without masks there is nothing to take them from"
+
+
+@pytest.mark.parametrize("operations, outlines", [(["color", "equalize"], False), (["color", "shear_y"], True)])
+def test_a_policy_of_colours_changes_no_outlines(cfg, operations, outlines):
+    cfg.RCNNKIT.AUGMENTATION.RANDOM_POLICY.COUNT, cfg.RCNNKIT.AUGMENTATION.RANDOM_POLICY.OPERATIONS = 2, operations
+    assert training_policies(cfg, []).change_outlines is outlines
+
+
+def test_what_is_pasted_lies_upon_the_mosaic(cfg):
+    cfg.RCNNKIT.AUGMENTATION.COPY_PASTE.PROB = cfg.RCNNKIT.AUGMENTATION.MOSAIC.PROB = 0.5
+    assert [type(one) for one in training_policies(cfg, []).combinations] == [Mosaic, CopyPaste]
+
+
+OWN = "RCNNKIT.AUGMENTATION"
+ALL_ON = (
+    *(f"{OWN}.OBJECT_CROP.PROB", 0.11, f"{OWN}.ROTATION.PROB", 0.12, f"{OWN}.PHOTOMETRIC.PROB", 0.13),
+    *(f"{OWN}.COPY_PASTE.PROB", 0.14, f"{OWN}.MOSAIC.PROB", 0.15, f"{OWN}.RANDOM_POLICY.COUNT", 1),
+    *(f"{OWN}.SCALE_JITTER.ENABLED", True),
+)
+
+
+@pytest.mark.parametrize(
+    "key, value, read",
+    [
+        (f"{OWN}.OBJECT_CROP.PROB", 0.7, {ObjectCrop: "prob"}),
+        (f"{OWN}.OBJECT_CROP.SCALE", (0.4, 0.9), {ObjectCrop: "scale"}),
+        (f"{OWN}.ROTATION.PROB", 0.7, {RotateInFrame: "prob"}),
+        (f"{OWN}.ROTATION.DEGREES", (-3.0, 7.0), {RotateInFrame: "degrees"}),
+        (f"{OWN}.PHOTOMETRIC.PROB", 0.7, {PhotometricJitter: "prob"}),
+        (f"{OWN}.PHOTOMETRIC.BRIGHTNESS", 0.21, {PhotometricJitter: "brightness"}),
+        (f"{OWN}.PHOTOMETRIC.CONTRAST", 0.22, {PhotometricJitter: "contrast"}),
+        (f"{OWN}.PHOTOMETRIC.SATURATION", 0.23, {PhotometricJitter: "saturation"}),
+        (f"{OWN}.PHOTOMETRIC.HUE", 24.0, {PhotometricJitter: "hue"}),
+        (f"{OWN}.RANDOM_POLICY.COUNT", 3, {RandomPolicy: "count"}),
+        (f"{OWN}.RANDOM_POLICY.MAGNITUDE", 2.5, {RandomPolicy: "magnitude"}),
+        (f"{OWN}.RANDOM_POLICY.OPERATIONS", ("rotate", "color"), {RandomPolicy: "operations"}),
+        (f"{OWN}.COPY_PASTE.PROB", 0.7, {CopyPaste: "prob"}),
+        (f"{OWN}.COPY_PASTE.MAX_OBJECTS", 5, {CopyPaste: "max_objects"}),
+        (f"{OWN}.COPY_PASTE.BLEND_SIGMA", 2.5, {CopyPaste: "blend_sigma"}),
+        (f"{OWN}.MOSAIC.PROB", 0.7, {Mosaic: "prob"}),
+        (f"{OWN}.MOSAIC.CENTER", (0.3, 0.6), {Mosaic: "center"}),
+        (f"{OWN}.MIN_LEFT_SHARE", 0.25, {Mosaic: "least.share", CopyPaste: "least.share"}),
+        (f"{OWN}.MIN_LEFT_PIXELS", 9, {Mosaic: "least.pixels", CopyPaste: "least.pixels"}),
+        (f"{OWN}.FILL", 33.0, {RotateInFrame: "fill", RandomPolicy: "fill", Mosaic: "fill"}),
+        ("INPUT.FORMAT", "RGB", {PhotometricJitter: "image_format", RandomPolicy: "image_format"}),
+        (f"{OWN}.SCALE_JITTER.SCALE", (0.4, 1.7), {T.ResizeScale: "min_scale max_scale"}),
+        (f"{OWN}.SCALE_JITTER.SIZE", (50, 70), {T.ResizeScale: "target_height target_width"}),
+        (f"{OWN}.SCALE_JITTER.SIZE", (50, 70), {T.FixedSizeCrop: "crop_size"}),
+    ],
+)
+def test_every_key_reaches_the_policy_that_it_is_of(cfg, key, value, read):
+    """Before, the attribute has another value; after, no other attribute of any policy has changed."""
+
+    def state() -> dict:
+        made = training_policies(cfg, [T.ResizeShortestEdge(16)])
+        found = {}
+        for one in (*made.augmentations, *made.combinations):
+            found.update({(type(one), name): entry for name, entry in vars(one).items() if name != "least"})
+            if hasattr(one, "least"):
+                found.update({(type(one), f"least.{name}"): getattr(one.least, name) for name in ("share", "pixels")})
+        return found
+
+    cfg.merge_from_list(ALL_ON)
+    before = state()
+    cfg.merge_from_list([key, value])
+    after = state()
+    differing = {place for place in after if after[place] != before[place]}
+    expected = {(kind, name): value for kind, names in read.items() for name in names.split()}
+    for kind, names in read.items():
+        if " " in names:  # a pair that the policy keeps as two numbers
+            expected.update(zip([(kind, name) for name in names.split()], value, strict=True))
+    assert {place: after[place] for place in expected} == expected
+    if key.endswith("SCALE_JITTER.SIZE"):
+        assert {kind for kind, _ in differing} == {T.ResizeScale, T.FixedSizeCrop}
+    else:
+        assert differing == set(expected)
+
+
+@pytest.mark.parametrize("fill", [0.0, 128.0])
+def test_masks_of_run_lengths_are_empty_where_a_rotation_shows_what_is_outside(cfg, record, fill):
+    """The fill is one of pixels: a mask filled with it would have the corners of the image, and its box all of it."""
+    own = cfg.RCNNKIT.AUGMENTATION
+    own.ROTATION.PROB, own.ROTATION.DEGREES, own.FILL = 1.0, (45.0, 45.0), fill
+    cfg.INPUT.MASK_FORMAT = "bitmask"
+    mask = np.zeros((40, 60), dtype=np.uint8, order="F")
+    mask[10:30, 20:40] = 1
+    record["annotations"][0].update(segmentation=mask_util.encode(mask), bbox=[20, 10, 40, 30])
+    instances = seeded(cfg, record)["instances"]
+    # the square of 20 about the middle, on its corner: a diagonal of √800 = 28.3 in both directions
+    assert instances.gt_boxes.tensor[0].tolist() == pytest.approx([15.9, 5.9, 44.1, 34.1], abs=1)
+    [found] = instances.gt_masks.tensor
+    assert int(found.sum()) == pytest.approx(400, abs=20)
+    y, x = np.argwhere(found.numpy()).T + 0.5
+    assert (np.abs(x - 30) + np.abs(y - 20)).max() < 200**0.5 + 1
 
 
 def test_a_quarter_turn_of_all_labels(cfg, record):
