@@ -8,7 +8,7 @@ import numpy as np
 
 from detectron2.data import MetadataCatalog
 from detectron2.utils.env import seed_all_rng
-from rcnnkit.data.loading import training_mapper, training_records
+from rcnnkit.data.loading import build_training_mapper, training_records
 from rcnnkit.engine.setup import argument_parser, config_from_arguments
 from rcnnkit.errors import UserError
 
@@ -31,7 +31,7 @@ def training_items(arguments: argparse.Namespace) -> Iterator[tuple[dict, list[s
     records = training_records(cfg)
     if not isinstance(records, list):
         raise UserError(f"{name}: is a torch data set, whose images cannot be chosen; name one that is a list")
-    mapper = training_mapper(cfg, records)
+    mapper = build_training_mapper(cfg, records)
     classes = list(MetadataCatalog.get(name).get("thing_classes", []))
     seed_all_rng(arguments.seed or 0)
     for index in chosen(len(records), arguments.count, arguments.seed):

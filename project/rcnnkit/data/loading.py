@@ -32,22 +32,22 @@ def build_train_loader(cfg: CfgNode) -> Iterable[list[dict]]:
     """An endless loader of training batches with rcnnkit's mapper; see `RCNNKIT.NEGATIVES` for what is drawn.
 
     Raises:
-        UserError: an image of which a resize may leave no pixel; or what `training_mapper` and the sampler refuse.
+        UserError: an image of which a resize may leave no pixel; or what the mapper and the sampler refuse.
     """
     records = training_records(cfg)
     if not isinstance(records, list):  # a torch Dataset that someone registered: its own order, its own filter
-        mapper = training_mapper(cfg, records)
+        mapper = build_training_mapper(cfg, records)
         return TellingLoader(build_detection_train_loader(cfg, mapper=mapper, dataset=records), 0)
-    sampler = training_sampler(cfg, records)
+    sampler = build_training_sampler(cfg, records)
     # serialised once: the loader and the mapper read the same memory, which forked workers share
     shared = DatasetFromList(records, copy=False)
-    mapper = training_mapper(cfg, shared)
+    mapper = build_training_mapper(cfg, shared)
     check_thin_images(records, mapper.augmentations.augs)
     loader = build_detection_train_loader(cfg, mapper=mapper, dataset=shared, sampler=sampler)
     return TellingLoader(loader, -(-len(records) // comm.get_world_size()))
 
 
-def training_mapper(cfg: CfgNode, records: Sequence[dict] | Dataset) -> LabelMapper:
+def build_training_mapper(cfg: CfgNode, records: Sequence[dict] | Dataset) -> LabelMapper:
     """The mapper of a training; it keeps the records only where an augmentation puts several images together.
 
     Raises:
@@ -115,7 +115,7 @@ def training_class_counts(cfg: CfgNode) -> list[int]:
     return counts
 
 
-def training_sampler(cfg: CfgNode, records: list[dict]) -> Sampler | None:
+def build_training_sampler(cfg: CfgNode, records: list[dict]) -> Sampler | None:
     """The sampler that `RCNNKIT.NEGATIVES` asks for; None: the one of `DATALOADER.SAMPLER_TRAIN` as it is.
 
     Raises:

@@ -15,7 +15,7 @@ from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Boxes, BoxMode, Instances, Keypoints, PolygonMasks, polygons_to_bitmask
-from rcnnkit.data.augmentation import AffineTransform, Combination, LabelledImage, training_policies
+from rcnnkit.data.augmentation import AffineTransform, Combination, LabelledImage, build_policies
 from rcnnkit.data.images import MAX_IMAGE_PIXELS, WHITE_16BIT, read_image
 from rcnnkit.data.thin_images import resized, too_thin
 from rcnnkit.errors import UserError
@@ -88,7 +88,7 @@ class LabelMapper(DatasetMapper):
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
         arguments = super().from_config(cfg, is_train)
         if is_train:
-            policies = training_policies(cfg, arguments["augmentations"])
+            policies = build_policies(cfg, arguments["augmentations"])
             arguments["augmentations"] = policies.augmentations
             arguments["augment_with_boxes"] = policies.read_boxes
             arguments["combinations"] = policies.combinations

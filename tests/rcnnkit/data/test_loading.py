@@ -16,9 +16,9 @@ from rcnnkit.config import add_rcnnkit_config, validate_config
 from rcnnkit.data.loading import (
     TellingLoader,
     build_train_loader,
+    build_training_sampler,
     training_class_counts,
     training_records,
-    training_sampler,
     with_negatives,
 )
 from rcnnkit.errors import UserError
@@ -64,7 +64,7 @@ def drawn(cfg, count: int) -> Counter:
 
 def test_images_without_objects_stay_in_data_that_rcnnkit_reads(cfg):
     assert [r["image_id"] for r in training_records(cfg)] == [0, 1, 2, 3, 4]
-    assert training_sampler(cfg, training_records(cfg)) is None
+    assert build_training_sampler(cfg, training_records(cfg)) is None
     assert drawn(cfg, 10) == dict.fromkeys(range(5), 2)
 
 

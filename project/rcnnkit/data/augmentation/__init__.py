@@ -6,7 +6,7 @@ from rcnnkit.data.augmentation.labelled_image import LabelledImage
 from rcnnkit.data.augmentation.mosaic import Mosaic
 from rcnnkit.data.augmentation.object_crop import ObjectCrop
 from rcnnkit.data.augmentation.photometric import PhotometricJitter
-from rcnnkit.data.augmentation.policies import Combination, Policies, training_policies
+from rcnnkit.data.augmentation.policies import Combination, Policies, build_policies
 from rcnnkit.data.augmentation.random_policy import RandomPolicy
 from rcnnkit.data.augmentation.rotation import RotateInFrame
 from rcnnkit.data.augmentation.scale_jitter import large_scale_jitter
@@ -23,5 +23,5 @@ __all__ = [
     "RandomPolicy",
     "RotateInFrame",
     "large_scale_jitter",
-    "training_policies",
+    "build_policies",
 ]

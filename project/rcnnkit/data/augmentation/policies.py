@@ -34,7 +34,7 @@ class Policies:
     combinations: list[Combination]
 
 
-def training_policies(cfg: CfgNode, given: Sequence[T.Augmentation]) -> Policies:
+def build_policies(cfg: CfgNode, given: Sequence[T.Augmentation]) -> Policies:
     """The policies of RCNNKIT.AUGMENTATION around those of INPUT.*.
 
     Crop, rotation, random policy and colours come first, on the image as it was read; large-scale jitter takes the
@@ -82,11 +82,11 @@ def training_policies(cfg: CfgNode, given: Sequence[T.Augmentation]) -> Policies
         [*first, *resized],
         read_boxes=own.OBJECT_CROP.PROB > 0,
         change_outlines=own.ROTATION.PROB > 0 or own.SCALE_JITTER.ENABLED or moves,
-        combinations=_combinations(cfg),
+        combinations=_build_combinations(cfg),
     )
 
 
-def _combinations(cfg: CfgNode) -> list[Combination]:
+def _build_combinations(cfg: CfgNode) -> list[Combination]:
     """Mosaic first: what is pasted lies upon the whole."""
     own = cfg.RCNNKIT.AUGMENTATION
     least = LeastLeft(own.MIN_LEFT_SHARE, own.MIN_LEFT_PIXELS)

@@ -69,7 +69,7 @@ class FeatureBackbone(Backbone):
         return super().output_shape()
 
 
-def with_pyramid(cfg, bottom_up: FeatureBackbone) -> FPN:
+def build_pyramid(cfg, bottom_up: FeatureBackbone) -> FPN:
     """The pyramid that MODEL.FPN describes, with a max-pooled level above it.
 
     Raises:

@@ -13,7 +13,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from rcnnkit.errors import UserError, nearest
 
-from .feature_backbone import FeatureBackbone, check_strides, with_pyramid
+from .feature_backbone import FeatureBackbone, build_pyramid, check_strides
 from .image_statistics import own_statistics
 from .initial_weights import fill, fill_from_file, not_fetched, wants_initial_weights, warn_of_frozen_chance
 from .norms import convert_norms, freeze_stages
@@ -91,7 +91,7 @@ def build_mobilenetv3_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbone:
     )
     channels = {stride: ends[stride][1] for stride in strides}
     statistics = own_statistics(cfg, "MOBILENET", MEAN, STD, input_shape.channels)
-    return with_pyramid(cfg, FeatureBackbone(net, channels, statistics=statistics))
+    return build_pyramid(cfg, FeatureBackbone(net, channels, statistics=statistics))
 
 
 def _fill(cfg, net: nn.Module) -> None:

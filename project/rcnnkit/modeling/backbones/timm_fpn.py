@@ -8,7 +8,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from rcnnkit.errors import UserError
 
-from .feature_backbone import FeatureBackbone, check_strides, with_pyramid
+from .feature_backbone import FeatureBackbone, build_pyramid, check_strides
 from .image_statistics import own_statistics
 from .initial_weights import fill_from_file, not_fetched, wants_initial_weights, warn_of_frozen_chance
 from .norms import convert_norms, freeze_stages
@@ -25,7 +25,7 @@ def build_timm_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbone:
     """
     own = cfg.MODEL.TIMM
     layers = import_timm().layers
-    extractor = _made(cfg, cast(int, input_shape.channels))
+    extractor = _build_extractor(cfg, cast(int, input_shape.channels))
     net = extractor.net
     if wants_initial_weights(cfg, "TIMM") and own.WEIGHTS:
         fill_from_file(net, own.WEIGHTS, "MODEL.TIMM.WEIGHTS")
@@ -43,10 +43,10 @@ def build_timm_fpn_backbone(cfg, input_shape: ShapeSpec) -> Backbone:
         _checkpoint_activations(net, own.NAME)
     statistics = own_statistics(cfg, "TIMM", extractor.mean, extractor.std, input_shape.channels)
     bottom_up = FeatureBackbone(net, extractor.channels, channels_last=extractor.channels_last, statistics=statistics)
-    return with_pyramid(cfg, bottom_up)
+    return build_pyramid(cfg, bottom_up)
 
 
-def _made(cfg, in_channels: int) -> Extractor:
+def _build_extractor(cfg, in_channels: int) -> Extractor:
     own = cfg.MODEL.TIMM
     strides = tuple(own.OUT_STRIDES)
     check_strides(strides, "MODEL.TIMM.OUT_STRIDES")

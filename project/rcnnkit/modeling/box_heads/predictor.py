@@ -144,12 +144,12 @@ def use_class_loss(model: nn.Module, cfg: CfgNode, class_counts: Sequence[int]) 
                 f"{KEY}: {kind!r} is for RoI heads whose box predictor is FastRCNNOutputLayers, but that of "
                 f"{type(roi_heads).__name__} is {type(stage).__name__}; set it to 'cross_entropy'"
             )
-    replaced = [_with_loss(stage, cfg, build_class_loss(cfg, class_counts)) for stage in stages]
+    replaced = [_build_with_loss(stage, cfg, build_class_loss(cfg, class_counts)) for stage in stages]
     roi_heads.box_predictor = nn.ModuleList(replaced) if isinstance(predictor, nn.ModuleList) else replaced[0]
     return model
 
 
-def _with_loss(plain: Any, cfg: CfgNode, class_loss: nn.Module) -> ClassLossOutputLayers:
+def _build_with_loss(plain: Any, cfg: CfgNode, class_loss: nn.Module) -> ClassLossOutputLayers:
     shape = ShapeSpec(channels=plain.cls_score.in_features)
     # Without memory: its layers are those of the plain one.
     with torch.device("meta"):

@@ -15,7 +15,7 @@ from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.roi_heads import CascadeROIHeads, StandardROIHeads, select_foreground_proposals
 from detectron2.structures import ImageList, Instances, pairwise_iou
 from rcnnkit.modeling.ignored_regions import in_ignored
-from rcnnkit.modeling.roi_heads.tasks import Branch, RoITask, chosen_tasks
+from rcnnkit.modeling.roi_heads.tasks import Branch, RoITask, build_tasks
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -48,7 +48,7 @@ class TaskROIHeads(StandardROIHeads):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:  # type: ignore[override]
         arguments = super().from_config(cfg, input_shape)
-        tasks = chosen_tasks(cfg)
+        tasks = build_tasks(cfg)
         return {
             **arguments,
             "tasks": tasks,

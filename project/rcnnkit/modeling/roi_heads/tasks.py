@@ -94,7 +94,7 @@ class RoITask(ABC):
         return branch(features, [p.pred_boxes for p in instances], instances)
 
 
-def chosen_tasks(cfg: CfgNode) -> list[RoITask]:
+def build_tasks(cfg: CfgNode) -> list[RoITask]:
     """The tasks of RCNNKIT.ROI_TASKS that are on, in this order.
 
     Raises:

@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, DatasetFromList, DatasetMapper, Meta
 from detectron2.structures import BoxMode
 from rcnnkit.config import add_rcnnkit_config, validate_config
 from rcnnkit.config_augmentation import check_augmentation_config
-from rcnnkit.data.loading import build_train_loader, training_mapper
+from rcnnkit.data.loading import build_train_loader, build_training_mapper
 from rcnnkit.data.mapper import HIDDEN, LabelMapper
 from rcnnkit.errors import UserError
 from tests.rcnnkit.runs import forget_data
@@ -72,7 +72,7 @@ def switched_on(cfg, *sections):
 
 def mapped(cfg, records, index=0, seed=0) -> dict:
     np.random.seed(seed)  # noqa: NPY002 — Detectron2's augmentations draw from it
-    return training_mapper(cfg, DatasetFromList(records, copy=False))(records[index])
+    return build_training_mapper(cfg, DatasetFromList(records, copy=False))(records[index])
 
 
 def same(one: dict, other: dict) -> bool:
@@ -148,10 +148,10 @@ def test_other_images_may_have_no_annotations_and_no_objects(cfg, records):
     switched_on(cfg, COPY_PASTE, MOSAIC)
     alone = {key: value for key, value in records[0].items() if key != "annotations"}
     empty = {**records[0], "annotations": []}
-    mapper = training_mapper(cfg, [alone])
+    mapper = build_training_mapper(cfg, [alone])
     assert len(mapper(empty)["instances"]) == 0
     assert "instances" not in mapper(alone), "an image that nobody has labelled stays as it is"
-    assert len(training_mapper(cfg, [records[0]])(empty)["instances"]) > 0
+    assert len(build_training_mapper(cfg, [records[0]])(empty)["instances"]) > 0
 
 
 @pytest.mark.parametrize("sections", [(COPY_PASTE,), (MOSAIC,), (COPY_PASTE, MOSAIC)])
@@ -198,9 +198,9 @@ def test_records_in_one_order_only_are_refused(cfg):
         def __iter__(self):
             return itertools.repeat({})
 
-    assert training_mapper(cfg, Endless()).combinations == []
+    assert build_training_mapper(cfg, Endless()).combinations == []
     with pytest.raises(UserError, match="gives its images in one order only"):
-        training_mapper(switched_on(cfg, MOSAIC), Endless())
+        build_training_mapper(switched_on(cfg, MOSAIC), Endless())
 
 
 def test_a_mapper_without_other_records_says_what_it_needs(cfg):

@@ -18,7 +18,7 @@ from rcnnkit.data.augmentation import (
     PhotometricJitter,
     RandomPolicy,
     RotateInFrame,
-    training_policies,
+    build_policies,
 )
 from rcnnkit.data.augmentation.affine import rotation
 from rcnnkit.data.mapper import LabelMapper
@@ -97,7 +97,7 @@ def test_all_in_order_and_none_in_tests(cfg):
 )
 def test_each_policy_that_changes_outlines_has_boxes_taken_from_masks(cfg, key, value, outlines):
     cfg.merge_from_list([f"RCNNKIT.AUGMENTATION.{key}", value])
-    assert training_policies(cfg, []).change_outlines is outlines
+    assert build_policies(cfg, []).change_outlines is outlines
     assert LabelMapper.from_config(cfg, True)["recompute_boxes"] is outlines
     cfg.MODEL.MASK_ON = False
     assert not LabelMapper.from_config(cfg, True)["recompute_boxes"], "without masks there is nothing to take them from"
@@ -106,12 +106,12 @@ def test_each_policy_that_changes_outlines_has_boxes_taken_from_masks(cfg, key, 
 @pytest.mark.parametrize("operations, outlines", [(["color", "equalize"], False), (["color", "shear_y"], True)])
 def test_a_policy_of_colours_changes_no_outlines(cfg, operations, outlines):
     cfg.RCNNKIT.AUGMENTATION.RANDOM_POLICY.COUNT, cfg.RCNNKIT.AUGMENTATION.RANDOM_POLICY.OPERATIONS = 2, operations
-    assert training_policies(cfg, []).change_outlines is outlines
+    assert build_policies(cfg, []).change_outlines is outlines
 
 
 def test_what_is_pasted_lies_upon_the_mosaic(cfg):
     cfg.RCNNKIT.AUGMENTATION.COPY_PASTE.PROB = cfg.RCNNKIT.AUGMENTATION.MOSAIC.PROB = 0.5
-    assert [type(one) for one in training_policies(cfg, []).combinations] == [Mosaic, CopyPaste]
+    assert [type(one) for one in build_policies(cfg, []).combinations] == [Mosaic, CopyPaste]
 
 
 OWN = "RCNNKIT.AUGMENTATION"
@@ -155,7 +155,7 @@ def test_every_key_reaches_the_policy_that_it_is_of(cfg, key, value, read):
     """Before, the attribute has another value; after, no other attribute of any policy has changed."""
 
     def state() -> dict:
-        made = training_policies(cfg, [T.ResizeShortestEdge(16)])
+        made = build_policies(cfg, [T.ResizeShortestEdge(16)])
         found = {}
         for one in (*made.augmentations, *made.combinations):
             found.update({(type(one), name): entry for name, entry in vars(one).items() if name != "least"})

@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from rcnnkit.errors import UserError
 from rcnnkit.modeling.roi_heads import ROI_TASK_REGISTRY, Branch, KeypointTask, MaskTask, RoITask
-from rcnnkit.modeling.roi_heads.tasks import chosen_tasks
+from rcnnkit.modeling.roi_heads.tasks import build_tasks
 from tests.rcnnkit.modeling import small_rcnn
 from tests.rcnnkit.modeling.small_rcnn import CASCADE, MULTI_TASK, ONE, TWO, full_batch, objects
 
@@ -127,7 +127,7 @@ def test_a_replaced_head_is_used(repository):
 def test_a_task_that_is_not_there_is_told(repository):
     cfg = small_rcnn.config(repository, "RCNNKIT.ROI_TASKS", ("MaskTusk",))
     with pytest.raises(UserError, match=r"RCNNKIT\.ROI_TASKS: no task 'MaskTusk'; nearest: MaskTask"):
-        chosen_tasks(cfg)
+        build_tasks(cfg)
 
 
 def test_given_boxes_are_for_inference_and_training_needs_targets(repository):
@@ -173,4 +173,4 @@ def test_a_point_that_the_class_does_not_have_is_not_found_by_detectron2s_head_e
 def test_a_task_twice_is_told(repository):
     cfg = small_rcnn.config(repository, "RCNNKIT.ROI_TASKS", ("MaskTask", "MaskTask"))
     with pytest.raises(UserError, match=r"RCNNKIT\.ROI_TASKS: 'MaskTask' is there twice"):
-        chosen_tasks(cfg)
+        build_tasks(cfg)
