@@ -50,6 +50,7 @@ test-all: lint
 parity: venv
 	OMP_NUM_THREADS=1 RCNNKIT_STOCK="$(STOCK_DETECTRON2)" $(PYTEST) -m parity tests
 	OMP_NUM_THREADS=1 RCNNKIT_ENGINE=detectron2 PYTHONPATH="$(STOCK_DETECTRON2):$(PYTHONPATH)" $(PYTEST) -m "not slow and not parity" tests/rcnnkit tests/contracts
+	OMP_NUM_THREADS=1 RCNNKIT_ENGINE=detectron2 PYTHONPATH="$(STOCK_DETECTRON2):$(PYTHONPATH)" $(PYTEST) -m slow tests/rcnnkit/test_quick_configs.py tests/rcnnkit/modeling
 
 bench: venv
 	RCNNKIT_STOCK="$(STOCK_DETECTRON2)" $(BIN)/python tools/bench.py --output bench --docs docs/benchmarks.md
