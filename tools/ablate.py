@@ -244,7 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
         # seed by seed, so that an interruption leaves whole comparisons
         runs = [(row, seed) for seed in parsed.seeds for row in rows.values()]
         for count, (row, seed) in enumerate(runs, start=1):
-            print(f"[{count}/{len(runs)}] {row.name}, seed {seed}", flush=True)
+            print(f"[{count}/{len(runs)}] {parsed.output / row.name / f'seed{seed}' / 'log.txt'}", flush=True)
             numbers[row.name, seed] = run(row, seed, parsed.output)
             check_metrics(row, tables, numbers[row.name, seed])
         text = "\n".join(as_markdown(table, numbers, parsed.seeds) for table in tables)

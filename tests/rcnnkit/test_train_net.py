@@ -70,6 +70,13 @@ def losses(output: Path) -> dict[int, float]:
     return {line["iteration"]: line["total_loss"] for line in lines if "total_loss" in line}
 
 
+def test_a_finished_training_says_that_nothing_is_left(train, tmp_path):
+    assert train("SOLVER.MAX_ITER", "2")[0] == 0
+    assert train("--resume", "SOLVER.MAX_ITER", "1")[0] == 0
+    log = (tmp_path / "output" / "log.txt").read_text()
+    assert "the last checkpoint is of iteration 2, SOLVER.MAX_ITER is 1: nothing is left to train" in log
+
+
 def test_test_time_augmentation_is_evaluated_too(train, tmp_path):
     output, augmented = tmp_path / "output", ("TEST.AUG.ENABLED", "True", "TEST.AUG.MIN_SIZES", "(48, 64)")
     assert train("SOLVER.MAX_ITER", "2", *augmented)[0] == 0

@@ -1,5 +1,6 @@
 """Detectron2's DefaultTrainer with rcnnkit's optimizers, evaluators, progress and checks."""
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -29,6 +30,9 @@ from rcnnkit.evaluation.boundary import BoundaryCOCOEvaluator
 from rcnnkit.evaluation.mask_scores import MaskScoreCOCOEvaluator
 from rcnnkit.modeling.box_heads import use_class_loss
 from rcnnkit.modeling.partial_labels import learn_from_labels_only
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+logger = logging.getLogger(__name__)
 
 
 def _is_no_user_error(record: logging.LogRecord) -> bool:
@@ -60,6 +64,9 @@ class Trainer(DefaultTrainer):
         """
         if comm.all_gather(resume and self.checkpointer.has_checkpoint())[0]:
             super().resume_or_load(resume)
+            if self.start_iter >= self.max_iter:
+                text = "the last checkpoint is of iteration %d, SOLVER.MAX_ITER is %d: nothing is left to train"
+                logger.warning(text, self.start_iter, self.max_iter)
         else:
             loader = build_fine_tuning_checkpointer(self.cfg, self.checkpointer.model)
             loader.load(self.cfg.MODEL.WEIGHTS, checkpointables=[])
@@ -113,6 +120,22 @@ class Trainer(DefaultTrainer):
         evaluators = [cls.build_evaluator(cfg, name, "inference_TTA") for name in cfg.DATASETS.TEST]
         results = cls.test(cfg, GeneralizedRCNNWithTTA(cfg, model), evaluators)
         return {f"{name}_TTA": metrics for name, metrics in results.items()}
+
+    def train(self) -> Any:  # type: ignore[override]
+        """Train to SOLVER.MAX_ITER; the results of the last evaluation.
+
+        Raises:
+            UserError: there is no room for a checkpoint or another file of the run.
+        """
+        try:
+            return super().train()
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            place = error.filename or self.cfg.OUTPUT_DIR
+            raise UserError(
+                f"{place}: cannot be written ({error.strerror}); make room and go on with --resume"
+            ) from error
 
     def run_step(self):
         """One step; predictions that are not finite are told with the images, like losses that are not."""

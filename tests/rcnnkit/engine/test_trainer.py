@@ -1,9 +1,12 @@
+import errno
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
 from rcnnkit.config import add_rcnnkit_config
 from rcnnkit.engine.trainer import Trainer
@@ -44,3 +47,16 @@ def test_an_unknown_kind_is_named(named):
         UserError, match="'cityscapes' in its metadata has no evaluator here; coco, lvis and pascal_voc"
     ):
         Trainer.build_evaluator(get_cfg(), named)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_no_room_for_a_checkpoint_is_told_with_its_file(monkeypatch, number):
+    def full(self):
+        raise OSError(number, "No space left", "output/model_0000001.pth")
+
+    monkeypatch.setattr(DefaultTrainer, "train", full)
+    trainer = Trainer.__new__(Trainer)
+    trainer.cfg = SimpleNamespace(OUTPUT_DIR="output")
+    expected = UserError if number == errno.ENOSPC else OSError
+    with pytest.raises(expected, match=r"output/model_0000001\.pth"):
+        trainer.train()

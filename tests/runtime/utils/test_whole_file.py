@@ -1,10 +1,13 @@
+import errno
 import io
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from iopath.common.file_io import PathHandler
 from iopath.common.file_io import PathManager as PathManagerBase
 
@@ -45,6 +48,19 @@ def test_the_check_sees_the_whole_content(tmp_path):
         check=lambda name: seen.append(Path(name).read_bytes()),
     )
     assert seen == [b"x" * 10]
+
+
+def test_a_full_disk_is_told_through_torchs_writer(tmp_path):
+    """Its own error says nothing of the file or the reason. A limit of file sizes stands for the disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            write_whole(str(tmp_path / "file"), lambda file: torch.save(torch.zeros(100_000), file))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.EFBIG and caught.value.filename == str(tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

@@ -30,7 +30,12 @@ def write_whole(path: str, write: Callable[[IO[Any]], Any], check: Callable[[str
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            write(file)
+            try:
+                write(file)
+            except RuntimeError as error:  # of torch's writer, which hides what the system said
+                if isinstance(error.__context__, OSError):
+                    raise OSError(error.__context__.errno, error.__context__.strerror, path) from error
+                raise
             file.flush()
             os.fsync(file.fileno())
         if check is not None:
