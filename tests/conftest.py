@@ -31,14 +31,18 @@ def _fixed_seed():
 
 @pytest.fixture(autouse=True)
 def _loggers_as_before():
-    """Handlers of one test, on streams that are closed after it, do not meet the messages of the next."""
+    """Handlers of one test, on streams that are closed after it, do not meet the messages of the next.
+
+    That a run keeps its messages from the root logger ends too, even where a fixture of many tests made it: pytest
+    listens to such a logger itself, and twice where it then propagates.
+    """
     loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "rcnnkit")]
-    before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    before = [(logger.handlers[:], logger.level) for logger in loggers]
     yield
-    for logger, (handlers, level, propagate) in zip(loggers, before):
+    for logger, (handlers, level) in zip(loggers, before):
         logger.handlers[:] = handlers
         logger.setLevel(level)
-        logger.propagate = propagate
+        logger.propagate = True
 
 
 @pytest.fixture(scope="session")
