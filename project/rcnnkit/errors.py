@@ -8,7 +8,9 @@ class UserError(Exception):
     """Input that a person has to mend. The message is one line: file, id, field, value, what to do."""
 
     def __init__(self, message: str):
-        super().__init__(" ".join(str(message).split()))
+        # torch makes the error of a loader's worker process anew, with that process's traceback before the message
+        own = str(message).rpartition(f"{__name__}.{type(self).__name__}: ")[2]
+        super().__init__(" ".join(own.split()))
 
 
 def nearest(name: str, known: Iterable[str], count: int = 5) -> list[str]:

@@ -175,14 +175,10 @@ class TellingLoader:
         self._found: Counter = Counter()
 
     def __iter__(self) -> Iterator[list[dict]]:
-        try:
-            for batch in self.loader:
-                for item in batch:
-                    self._take(item)
-                yield batch
-        except UserError as error:
-            # one of a worker process comes with the worker's traceback before it
-            raise UserError(str(error).rpartition(f"{UserError.__name__}: ")[2]) from error
+        for batch in self.loader:
+            for item in batch:
+                self._take(item)
+            yield batch
 
     def _take(self, item: dict) -> None:
         left_out = item.pop("left_out", {})

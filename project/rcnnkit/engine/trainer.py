@@ -149,8 +149,9 @@ class Trainer(DefaultTrainer):
         built = [ProgressBar(self.cfg.SOLVER.MAX_ITER), *super().build_hooks()]
         if self.cfg.TEST.AUG.ENABLED:
             augmented = hooks.EvalHook(0, lambda: self.test_with_TTA(self.cfg, self.model))
-            after = [number for number, hook in enumerate(built) if isinstance(hook, hooks.EvalHook)]
-            built.insert(after[-1] + 1 if after else len(built), augmented)
+            # not at the end: there the main process writes what the hooks before recorded
+            evaluation = max(number for number, hook in enumerate(built) if isinstance(hook, hooks.EvalHook))
+            built.insert(evaluation + 1, augmented)
         return built
 
 

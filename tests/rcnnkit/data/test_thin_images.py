@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 from rcnnkit.config import add_rcnnkit_config
-from rcnnkit.data.loading import build_train_loader
+from rcnnkit.data.loading import build_test_loader, build_train_loader
 from rcnnkit.data.mapper import LabelMapper
 from rcnnkit.data.thin_images import resized
 from rcnnkit.errors import UserError
@@ -107,12 +107,14 @@ def test_other_errors_of_augmentations_stay_what_they_are(records):
         LabelMapper(True, augmentations=[T.ResizeShortestEdge(96, 1333), Failing()], image_format="BGR")(records[1])
 
 
-def test_a_line_from_a_worker_is_one_line(cfg, records):
+@pytest.mark.parametrize("build", [build_train_loader, lambda cfg: build_test_loader(cfg, NAME)])
+def test_a_line_from_a_worker_is_one_line(cfg, records, build):
     """Without the worker's traceback, which torch puts before it."""
     cfg.DATALOADER.NUM_WORKERS, cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TRAIN = 1, (96,), 140
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = 96, 140
     for record in records:
         del record["height"], record["width"]  # so that nothing is known before the file is read
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False
     with pytest.raises(UserError) as told:
-        list(itertools.islice(build_train_loader(cfg), 4))
+        list(itertools.islice(build(cfg), 4))
     assert str(told.value).startswith(records[1]["file_name"])
